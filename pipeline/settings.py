@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from pipeline.errors import InvalidSettings
+
 
 class DecloudSettings(BaseModel):
-    """Parameters of `decloud_scene`. Frozen, unknown names refused, so that it can be hashed into a run key."""
+    """Parameters of `decloud_scene`. Frozen, unknown names refused, so that it can be hashed into a run key.
+
+    What cannot change a pixel (memory, workers, device) is not here but in `Resources`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,8 +33,7 @@ class DecloudSettings(BaseModel):
     )
     tile: int = Field(256, ge=64, le=2048, multiple_of=64, description="Tile edge, pixels of the finest grid")
     overlap: int | None = Field(None, ge=0, description="Overlap of neighbouring tiles, pixels; the checkpoint's margin if unset")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: fp32, the reference")
+    precision: Literal["auto", "fp32"] = Field("auto", description="auto: fp32, the reference")
     clip: bool = Field(False, description="Process only what lies inside the area of interest")
 
     @field_validator("bands")
@@ -38,3 +45,47 @@ class DecloudSettings(BaseModel):
             return None
         names = {band_name(text) for text in value}
         return tuple(name for name in BANDS if name in names)
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_bytes(text: str) -> int:
+    """Number of bytes in `2GiB`, `500 MB` or `1.5GiB`.
+
+    Raises InvalidSettings for anything else.
+
+    >>> parse_bytes("1.5GiB")
+    1610612736
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if match is None or match[2].upper() not in _UNITS:
+        raise InvalidSettings(f"--max-memory {text!r} is no size: write for example 2GiB or 1500MB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use. None of it changes a pixel of the product."""
+
+    max_memory: int = 2 * 2**30
+    """Bytes that the process may hold resident, libraries included; blocks are sized by it."""
+    workers: int = 0
+    """Tiles computed side by side on a CPU; 0 = the cores that this process may use."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    block: int | None = None
+    """Edge of a block in pixels of the work grid; planned from `max_memory` where None."""
+
+    def __post_init__(self) -> None:
+        if self.max_memory < 2**29:
+            raise InvalidSettings(f"max memory {self.max_memory} bytes is too small: the libraries alone need 512MiB")
+        if self.workers < 0:
+            raise InvalidSettings(f"workers {self.workers} must not be negative")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise InvalidSettings(f"--device {self.device!r}: use auto, cpu, cuda or cuda:N")
+
+    @property
+    def threads(self) -> int:
+        """Worker threads, at least 1."""
+        return self.workers or len(os.sched_getaffinity(0))

@@ -1,0 +1,42 @@
+"""The cloud alpha: how much of a pixel is replaced, by its distance to the edge of the grown mask.
+
+    alpha = 0                                     outside the grown mask: the pixel leaves as it came
+    alpha = min(1, d / (feather + 1))             inside, d = distance in pixels to the nearest pixel outside
+
+Distances are Euclidean and are cut off at `feather + 1`, so a window with a halo of that width gives the same alpha as
+the whole scene. Scene edges and nodata are no edges of a cloud: nothing fades towards them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+def alpha_halo(feather: int) -> int:
+    """Pixels around a window that its alpha depends on."""
+    return feather + 2
+
+
+def cloud_alpha(
+    cloudy: npt.NDArray[np.bool_], outside: npt.NDArray[np.bool_], feather: int
+) -> npt.NDArray[np.float32]:
+    """Alpha of a window, float32 (rows, cols), 0..1, halo included.
+
+    cloudy: bool (rows, cols), True = grown cloud or shadow, to be replaced.
+    outside: bool (rows, cols), True = clear land that a cloud fades towards; False at nodata.
+    feather: pixels over which the result fades in; 0 = a hard edge.
+
+    >>> import numpy as np
+    >>> row = np.array([[False, True, True, True, True]])
+    >>> cloud_alpha(row, ~row, feather=2).round(3).tolist()
+    [[0.0, 0.3330000042915344, 0.6669999957084656, 1.0, 1.0]]
+    """
+    if feather == 0 or not outside.any() or not cloudy.any():
+        return cloudy.astype(np.float32)
+    from scipy.ndimage import distance_transform_edt
+
+    distance = distance_transform_edt(~outside)
+    alpha = np.minimum(distance / (feather + 1), 1.0).astype(np.float32)
+    alpha[~cloudy] = 0.0
+    return alpha

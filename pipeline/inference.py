@@ -1,0 +1,205 @@
+"""Running a network over tiles: `Restorer`, the seam between the engine and whatever fills the clouds.
+
+Strategy. On a CPU a tile is one forward pass of batch 1 on one thread, and as many tiles run side by side as there are
+workers: cores are used better than by threads inside a convolution, and a tile's result cannot depend on the number of
+workers or on its neighbours in a batch. On CUDA tiles go in batches of a fixed size, the last one padded.
+Results come back in the order of the tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import InvalidSettings
+
+if TYPE_CHECKING:
+    import torch
+    from srgan.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class TileInput:
+    """What the network sees of one tile; C is the number of selected bands, T of reference dates."""
+
+    cloudy: npt.NDArray[np.float32]
+    """(C, H, W) reflectance, 0 where not valid."""
+    mask: npt.NDArray[np.float32]
+    """(H, W) 0..1, 1 = cloud or shadow."""
+    valid: npt.NDArray[np.bool_]
+    """(H, W) True = observed in every selected band."""
+    references: npt.NDArray[np.float32]
+    """(T, C, H, W) reflectance of the other dates, harmonised; 0 where not valid."""
+    reference_valid: npt.NDArray[np.bool_]
+    """(T, H, W) True = clear in the other date."""
+    days: tuple[float, ...]
+    """T signed distances in days, negative = before the scene."""
+
+
+class Restorer(Protocol):
+    """Fills clouds, tile by tile."""
+
+    name: str
+    digest: str
+    """sha256 of the weights; part of the run key."""
+    margin: int
+    """Pixels beyond which an input no longer moves the output; the default overlap is at least this."""
+
+    def restore(self, tiles: Iterable[TileInput]) -> Iterator[npt.NDArray[np.float32]]:
+        """Restored reflectance (C, H, W) of each tile, in the order of `tiles`; may hold NaN, which is then refused."""
+        ...
+
+    def close(self) -> None:
+        """Free threads and device memory."""
+        ...
+
+
+class Identity:
+    """A network that changes nothing: for tests and benchmarks of everything around the network."""
+
+    name = "identity"
+    digest = "identity"
+    margin = 0
+
+    def restore(self, tiles: Iterable[TileInput]) -> Iterator[npt.NDArray[np.float32]]:
+        """Return every tile as it came."""
+        for tile in tiles:
+            yield tile.cloudy
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+class TorchRestorer:
+    """The SRG-GAN generator of a checkpoint."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, bands: tuple[str, ...], device: str = "cpu", workers: int = 1, batch: int = 4
+    ) -> None:
+        """Prepare the generator for scenes of the given bands.
+
+        bands: ESA names of the C channels of every tile.
+        device: `cpu`, `cuda` or `cuda:N`; workers: tiles side by side on a CPU; batch: tiles a pass on CUDA.
+        Raises srgan.errors.InvalidSpec for a band that the checkpoint does not know.
+        """
+        import torch
+
+        checkpoint.spec.require_bands(bands)
+        self.name, self.digest, self.margin = checkpoint.name, checkpoint.digest, checkpoint.spec.margin
+        self._device = torch.device(device)
+        self._generator = checkpoint.generator.to(self._device).eval()
+        self._channels = [checkpoint.spec.bands.index(name) for name in bands]
+        self._width = len(checkpoint.spec.bands)
+        self._batch = batch if self._device.type == "cuda" else 1
+        self._pool = ThreadPoolExecutor(
+            workers if self._device.type == "cpu" else 1,
+            thread_name_prefix="restore",
+            initializer=_one_thread if self._device.type == "cpu" else None,
+        )
+        self._ahead = 2 * workers if self._device.type == "cpu" else 2
+
+    def restore(self, tiles: Iterable[TileInput]) -> Iterator[npt.NDArray[np.float32]]:
+        """Restored reflectance (C, H, W) of each tile, in the order of `tiles`."""
+        source = iter(tiles)
+        waiting: list[Future[list[npt.NDArray[np.float32]]]] = []
+        while True:
+            while len(waiting) < self._ahead and (group := list(islice(source, self._batch))):
+                waiting.append(self._pool.submit(self._forward, group))
+            if not waiting:
+                return
+            yield from waiting.pop(0).result()
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _forward(self, group: list[TileInput]) -> list[npt.NDArray[np.float32]]:
+        import torch
+
+        padded = group + [group[-1]] * (self._batch - len(group))
+        # inference_mode belongs to the thread: it has to be entered here.
+        with torch.inference_mode():
+            out = self._generator(*self._tensors(padded)).restored[:, self._channels]
+        result: npt.NDArray[np.float32] = out.float().cpu().numpy()
+        return list(result[: len(group)])
+
+    def _tensors(self, group: list[TileInput]) -> tuple[torch.Tensor, ...]:
+        """The generator's seven arguments, absent bands zero and flagged."""
+        import torch
+
+        first = group[0]
+        count, dates, (height, width) = len(group), len(first.days), first.mask.shape
+        cloudy = np.zeros((count, self._width, height, width), np.float32)
+        references = np.zeros((count, dates, self._width, height, width), np.float32)
+        for i, tile in enumerate(group):
+            cloudy[i, self._channels] = tile.cloudy
+            references[i][:, self._channels] = tile.references
+        present = np.zeros((count, self._width), np.float32)
+        present[:, self._channels] = 1.0
+        arrays = (
+            cloudy,
+            present,
+            np.stack([tile.mask for tile in group])[:, None],
+            np.stack([tile.valid for tile in group])[:, None].astype(np.float32),
+            references,
+            np.stack([tile.reference_valid for tile in group])[:, :, None].astype(np.float32),
+            np.array([tile.days for tile in group], np.float32).reshape(count, dates),
+        )
+        return tuple(torch.from_numpy(array).to(self._device) for array in arrays)
+
+
+def _one_thread() -> None:
+    """Keep this thread's convolutions on one core; the setting that other threads see is put back."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    if before != 1:
+        _restore_global(before)
+
+
+def _restore_global(count: int) -> None:
+    """Set the process-wide default from a thread of its own: OpenMP's setting belongs to the calling thread."""
+    import threading
+
+    import torch
+
+    thread = threading.Thread(target=torch.set_num_threads, args=(count,))
+    thread.start()
+    thread.join()
+
+
+def pick_device(name: str) -> str:
+    """The torch device for `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises InvalidSettings where CUDA is asked for and not there.
+    """
+    if name == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda" if name == "auto" else name
+    if name == "auto":
+        return "cpu"
+    raise InvalidSettings(f"--device {name}: this machine's torch sees no CUDA device; use --device cpu")
+
+
+def open_restorer(checkpoint: str, bands: tuple[str, ...], device: str = "auto", workers: int = 1) -> Restorer:
+    """The restorer called `checkpoint`: `identity`, `default`, or a path.
+
+    Raises srgan.errors.ModelError for a checkpoint that is missing, damaged or of other bands.
+    """
+    if checkpoint == "identity":
+        return Identity()
+    from srgan.checkpoint import load_checkpoint
+
+    chosen = pick_device(device)
+    loaded: Any = load_checkpoint(checkpoint, device=chosen)
+    return TorchRestorer(loaded, bands, chosen, workers)
