@@ -1,0 +1,60 @@
+"""Staging: finished blocks of a scene on disk, so that a killed run loses only the blocks in flight.
+
+One `.npz` file a block, uncompressed (its zip entries carry a CRC), written beside its name and moved there whole. The
+folder belongs to one run key: another input, parameter or checkpoint never sees these blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.block import BlockResult
+from pipeline.errors import WriteFailed
+
+
+@dataclass(frozen=True)
+class Staging:
+    """The blocks of one scene under one run key."""
+
+    folder: Path
+
+    def path(self, rows: slice, cols: slice) -> Path:
+        """File of the block that owns this window of the work grid."""
+        return self.folder / f"{rows.start}_{rows.stop}_{cols.start}_{cols.stop}.npz"
+
+    def save(self, result: BlockResult) -> None:
+        """Write a block. Raises WriteFailed when the disk is full or not writable."""
+        target = self.path(result.rows, result.cols)
+        beside = target.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with beside.open("wb") as file:
+                np.savez(file, allow_pickle=False, provenance=result.provenance, **result.bands)
+            beside.replace(target)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise WriteFailed(f"{target}: block not written ({error.strerror or error}); free space and run again") from error
+
+    def load(self, rows: slice, cols: slice) -> BlockResult | None:
+        """The block, or None where it is not there or was damaged (it is then computed again)."""
+        path = self.path(rows, cols)
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+        except FileNotFoundError:
+            return None
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError):
+            path.unlink(missing_ok=True)
+            return None
+        provenance = arrays.pop("provenance", None)
+        return None if provenance is None else BlockResult(rows, cols, arrays, provenance)
+
+    def remove(self) -> None:
+        """Forget all blocks."""
+        shutil.rmtree(self.folder, ignore_errors=True)
