@@ -1,0 +1,75 @@
+"""The first guess under the clouds, without a learned weight but one spectrum: other dates first, then the clear surroundings.
+
+Strategy. Where a reference is valid, the guess is the mean of the references (weights fall with the distance in days).
+Elsewhere it is a normalised convolution over a pyramid (push-pull, Gortler et al., "The Lumigraph", 1996): clear pixels are
+averaged level by level, and each level passes what it does not know to the next coarser one. Five halvings bound the
+range by 64 pixels. What no clear pixel reaches is the default spectrum. The network only ever adds to this guess.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from srgan.layers import enlarge
+
+LEVELS = 5
+DAYS_HALF = 10.0
+"""A reference at this distance in days weighs half of one of the same day."""
+PRIOR = 0.002
+"""Weight of the default spectrum at the coarsest level, as a share of a cell's pixels."""
+
+
+class Guess(NamedTuple):
+    """A first guess and what it rests on."""
+
+    image: Tensor
+    """(B, C, H, W) reflectance: the input where it is clear, a fill elsewhere."""
+    support: Tensor
+    """(B, 1, H, W) 1 where at least one reference is valid, else 0."""
+
+
+def first_guess(
+    image: Tensor, clear: Tensor, references: Tensor, reference_valid: Tensor, days: Tensor, default: Tensor
+) -> Guess:
+    """Fill what is not clear in `image`.
+
+    `image` (B, C, H, W) and `clear` (B, 1, H, W) 0..1, finite everywhere; `references` (B, T, C, H, W), finite, and
+    `reference_valid` (B, T, 1, H, W) 0 or 1; `days` (B, T); `default` (B, C, 1, 1).
+    """
+    other, support = mean_reference(references, reference_valid, days, image)
+    # Clear pixels of the scene itself lead; references take part in the surroundings of what they do not cover.
+    weight = clear + (1 - clear) * support
+    known = clear * image + (1 - clear) * support * other
+    surroundings = push_pull(known, weight, default)
+    fill = torch.where(support > 0, other, surroundings)
+    return Guess(clear * image + (1 - clear) * fill, support)
+
+
+def mean_reference(references: Tensor, valid: Tensor, days: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean over the dates, (B, C, H, W), zero where none is valid, and where one is, (B, 1, H, W)."""
+    if references.shape[1] == 0:
+        return torch.zeros_like(like), torch.zeros_like(like[:, :1])
+    weight = valid / (1 + days.abs() / DAYS_HALF)[:, :, None, None, None]
+    total = weight.sum(1)
+    mean = (weight * references).sum(1) / torch.where(total > 0, total, torch.ones_like(total))
+    return mean, (total > 0).to(like.dtype)
+
+
+def push_pull(known: Tensor, weight: Tensor, default: Tensor) -> Tensor:
+    """Spread `known` (already multiplied by `weight`) over the pixels of small weight, (B, C, H, W).
+
+    Equals known / weight where weight is 1.
+    """
+    sums, weights = [known], [weight]
+    for _ in range(LEVELS):
+        sums.append(F.avg_pool2d(sums[-1], 2))
+        weights.append(F.avg_pool2d(weights[-1], 2))
+    spread = (sums[-1] + PRIOR * default) / (weights[-1] + PRIOR)
+    for total, share in zip(sums[-2::-1], weights[-2::-1], strict=True):
+        # share * (total / share) = total: no division, and exact where the share is 0 or 1.
+        spread = total + (1 - share) * enlarge(spread)
+    return spread

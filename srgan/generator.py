@@ -1,0 +1,213 @@
+"""The generator of SRG-GAN: a U-Net guided by a structure and a gradient branch, on top of a first guess.
+
+After Yang, Wang, Chen, Liu, Zou, Shi, "Structural Representation-Guided GAN for Remote Sensing Image Cloud Removal", IEEE GRSL 22,
+2025, DOI 10.1109/LGRS.2024.3516078. The branches and error feedback are described in `srgan.guidance`. Ours: any set of bands,
+any number of references, the first guess (`srgan.fill`) and the opacity,
+
+    restored = (1 - a) * cloudy + a * h,    h = clamp(guess + correction, 0, 1.6)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srgan.errors import InvalidSpec
+from srgan.fill import first_guess
+from srgan.guidance import FINE_LEVELS, Branch, band_groups, fusion, smooth, sobel
+from srgan.layers import Block, Down, Pointwise, Up, channels_last, enlarge, zeroed
+from srgan.spec import GROUPS, ModelSpec
+
+MAX_REFLECTANCE = 1.6
+"""Upper bound of h: brighter than any ground, sun glint included."""
+
+
+class GeneratorOutput(NamedTuple):
+    """What the generator says of a tile, float32."""
+
+    restored: Tensor
+    """(B, 13, H, W) reflectance; finite everywhere; 0 in absent bands."""
+    opacity: Tensor
+    """(B, 1, H, W) share of the result that does not come from the input, 0..1."""
+    structure: Tensor
+    """(B, 4, H, W) predicted edge-preserving smoothing of the band groups, reflectance."""
+    gradient: Tensor
+    """(B, 8, H, W) predicted Sobel maps of the band groups, reflectance per pixel: four along x, four along y."""
+
+
+class Generator(nn.Module):
+    """Cloudy tile, masks and references in, cloud-free tile out. Build it from a `ModelSpec`."""
+
+    mean: Tensor
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        widths, bands = spec.widths, len(spec.bands)
+        self.register_buffer("mean", torch.tensor(spec.mean)[:, None, None], persistent=False)
+        self.default = nn.Parameter(torch.tensor(spec.mean)[:, None, None])
+
+        self.stem = nn.Conv2d(2 * bands + 3, widths[0], 3, padding=1)
+        self.stem_present = nn.Linear(bands, widths[0])
+        self.reference_stem = ReferenceStem(bands, widths[1])
+        self.encoder = nn.ModuleList(
+            nn.Sequential(*(Block(width) for _ in range(depth))) for width, depth in zip(widths, spec.depths, strict=True)
+        )
+        self.downs = nn.ModuleList(Down(fine, coarse) for fine, coarse in zip(widths, widths[1:], strict=False))
+        self.ups = nn.ModuleList(Up(coarse, fine) for fine, coarse in zip(widths, widths[1:], strict=False))
+        self.decoder = nn.ModuleList(Block(width) for width in widths[:-1])
+        if spec.guidance != "none":
+            branch_widths = tuple(max(8, width // 2) for width in widths)
+            self.gradient_branch = Branch(widths[:FINE_LEVELS], branch_widths[:FINE_LEVELS], 2 * len(GROUPS))
+            self.structure_branch = Branch(widths[FINE_LEVELS:], branch_widths[FINE_LEVELS:], len(GROUPS))
+            self.fusions = nn.ModuleList(
+                fusion(spec.guidance, width, branch) for width, branch in zip(widths, branch_widths, strict=True)
+            )
+        self.correction = zeroed(Pointwise(widths[0], 2 * bands))
+        self.opacity = zeroed(Pointwise(widths[0], 1))
+
+    def forward(
+        self,
+        cloudy: Tensor,
+        present: Tensor,
+        mask: Tensor,
+        valid: Tensor,
+        references: Tensor,
+        reference_valid: Tensor,
+        days: Tensor,
+    ) -> GeneratorOutput:
+        """Restore a batch of tiles.
+
+        cloudy (B, 13, H, W) reflectance; present (B, 13) 1 where the band exists, else 0; mask (B, 1, H, W) probability of
+        cloud or shadow, 0..1; valid (B, 1, H, W) 1 where the input holds data; references (B, T, 13, H, W) reflectance,
+        harmonised to `cloudy`; reference_valid (B, T, 1, H, W) 1 where the reference holds clear data; days (B, T) signed
+        distance. T may be 0. H and W are multiples of `spec.multiple` (64). Values under valid == 0, reference_valid == 0
+        or present == 0 never matter, not even NaN; a pixel that is not finite in a present band counts as not valid.
+
+        Raises InvalidSpec for other shapes.
+        """
+        self._check(cloudy, present, mask, valid, references, reference_valid, days)
+        bands = present[:, :, None, None]
+        finite = torch.isfinite(torch.where(bands > 0, cloudy, 0.0)).all(1, keepdim=True)
+        known = ((valid > 0) & finite).to(cloudy.dtype)
+        image = torch.where((known * bands) > 0, cloudy, 0.0)
+        mask = torch.where(known > 0, mask, 1.0)
+        usable = (reference_valid > 0) & torch.isfinite(torch.where(bands[:, None] > 0, references, 0.0)).all(2, keepdim=True)
+        references = torch.where(usable & (bands[:, None] > 0), references, 0.0)
+        usable, days = usable.to(cloudy.dtype), torch.nan_to_num(days)
+
+        clear = known * (1 - 2 * mask).clamp(0, 1)
+        guess, support = first_guess(image, clear, references, usable, days, self.default * bands)
+
+        encoded = self._encode(image, guess, mask, known, support, present, references, usable, days)
+        groups = band_groups(guess, present)
+        structure, gradient = smooth(groups), sobel(groups)
+        branches: list[Tensor] = []
+        if self.spec.guidance != "none":
+            coarse, structure_map = self.structure_branch(encoded[FINE_LEVELS:])
+            fine, gradient_map = self.gradient_branch(encoded[:FINE_LEVELS])
+            branches = fine + coarse
+            structure = structure + enlarge(structure_map, 2**FINE_LEVELS)
+            gradient = gradient + gradient_map
+        decoded = self._decode(encoded, branches)
+
+        offset, keep = self.correction(decoded).chunk(2, dim=1)
+        # Through thin cloud the ground is still seen, in some bands better than in others: `keep` lets each band use it.
+        fill = (guess + self.spec.scale * offset + torch.tanh(keep) * (image - guess)).clamp(0, MAX_REFLECTANCE)
+        opacity = torch.sigmoid(self.opacity(decoded) + 12 * (mask - 0.5))
+        restored = ((1 - opacity) * image + opacity * fill) * bands
+        return GeneratorOutput(restored, opacity, structure, gradient)
+
+    def _encode(
+        self,
+        image: Tensor,
+        guess: Tensor,
+        mask: Tensor,
+        known: Tensor,
+        support: Tensor,
+        present: Tensor,
+        references: Tensor,
+        usable: Tensor,
+        days: Tensor,
+    ) -> list[Tensor]:
+        """Features of each level, fine to coarse."""
+        bands = present[:, :, None, None]
+        seen = (image - self.mean) / self.spec.scale * bands * known
+        filled = (guess - self.mean) / self.spec.scale * bands
+        features = self.stem(channels_last(torch.cat([seen, filled, mask, known, support], 1)))
+        features = features + self.stem_present(present)[:, :, None, None]
+        encoded = [self.encoder[0](features)]
+        other = (references - self.mean) / self.spec.scale * bands[:, None] * usable
+        for level, down in enumerate(self.downs, start=1):
+            features = down(encoded[-1])
+            if level == 1:
+                features = features + self.reference_stem(other, usable, days, features)
+            encoded.append(self.encoder[level](features))
+        return encoded
+
+    def _decode(self, encoded: list[Tensor], branches: list[Tensor]) -> Tensor:
+        """Coarse to fine, with skips and the branches' feedback: features (B, widths[0], H, W)."""
+        decoded = encoded[-1]
+        if branches:
+            decoded = self.fusions[-1](decoded, branches[-1])
+        for level in reversed(range(self.spec.levels - 1)):
+            decoded = self.decoder[level](self.ups[level](decoded) + encoded[level])
+            if branches:
+                decoded = self.fusions[level](decoded, branches[level])
+        return decoded
+
+    def _check(self, cloudy: Tensor, present: Tensor, mask: Tensor, valid: Tensor, references: Tensor, reference_valid: Tensor, days: Tensor) -> None:
+        bands, step = len(self.spec.bands), self.spec.multiple
+        batch, channels, rows, cols = cloudy.shape
+        dates = references.shape[1]
+        if channels != bands or rows % step or cols % step or min(rows, cols) < step:
+            raise InvalidSpec(
+                f"input of {channels} bands, {rows}x{cols} pixels: {bands} bands and sides that are multiples of {step} are needed"
+            )
+        expected = (
+            ("present", present, (batch, bands)),
+            ("mask", mask, (batch, 1, rows, cols)),
+            ("valid", valid, (batch, 1, rows, cols)),
+            ("references", references, (batch, dates, bands, rows, cols)),
+            ("reference_valid", reference_valid, (batch, dates, 1, rows, cols)),
+            ("days", days, (batch, dates)),
+        )
+        for name, tensor, shape in expected:
+            if tuple(tensor.shape) != shape:
+                raise InvalidSpec(f"{name} has shape {tuple(tensor.shape)}, {shape} is needed beside the input {tuple(cloudy.shape)}")
+
+
+class ReferenceStem(nn.Module):
+    """The references, each through the same light stem at half resolution, joined by attention over the dates.
+
+    A date that is not valid at a pixel has weight 0 there; without any valid date the result is exactly 0.
+    """
+
+    def __init__(self, bands: int, width: int) -> None:
+        super().__init__()
+        self.read = nn.Conv2d(bands + 3, width, 3, padding=1)
+        self.write = Pointwise(width, width + 1)
+
+    def forward(self, references: Tensor, usable: Tensor, days: Tensor, like: Tensor) -> Tensor:
+        """(B, T, 13, H, W), (B, T, 1, H, W), (B, T) -> (B, width, H/2, W/2)."""
+        dates = references.shape[1]
+        if dates == 0:
+            return torch.zeros_like(like)
+        distance = (days / 30.0).clamp(-12, 12)
+        when = torch.stack([torch.log1p(distance.abs()), distance.sign()], 2)[..., None, None] * usable
+        stack = torch.cat([references, usable, when], 2).flatten(0, 1)
+        written = self.write(F.gelu(self.read(F.avg_pool2d(stack, 2)))).unflatten(0, (-1, dates))
+        features, score = written[:, :, 1:], written[:, :, :1]
+        share = F.avg_pool2d(usable.flatten(0, 1), 2).unflatten(0, (-1, dates))
+        weight = share * torch.exp(4 * torch.tanh(score / 4))
+        # A floor of exp(-4) / 4, the least weight of a single valid pixel, keeps 0 / 0 away.
+        return (weight * features).sum(1) / (weight.sum(1) + math.exp(-4) / 4)
+
+
+def parameter_count(generator: Generator) -> int:
+    """Number of learned values."""
+    return sum(parameter.numel() for parameter in generator.parameters())
