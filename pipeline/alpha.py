@@ -18,9 +18,7 @@ def alpha_halo(feather: int) -> int:
     return feather + 2
 
 
-def cloud_alpha(
-    cloudy: npt.NDArray[np.bool_], outside: npt.NDArray[np.bool_], feather: int
-) -> npt.NDArray[np.float32]:
+def cloud_alpha(cloudy: npt.NDArray[np.bool_], outside: npt.NDArray[np.bool_], feather: int) -> npt.NDArray[np.float32]:
     """Alpha of a window, float32 (rows, cols), 0..1, halo included.
 
     cloudy: bool (rows, cols), True = grown cloud or shadow, to be replaced.

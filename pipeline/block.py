@@ -32,8 +32,8 @@ class SceneJob:
     scene: Scene
     target: npt.NDArray[np.bool_]
     """bool (rows, cols) of the work grid, True = to be replaced (grown cloud or shadow, inside the area)."""
-    filled: npt.NDArray[np.bool_]
-    """bool (rows, cols) of the work grid, True = the scene has data there."""
+    classes: npt.NDArray[np.uint8]
+    """(rows, cols) of the work grid, classes of the cloud mask; 0 = nodata."""
     references: tuple[Reference, ...]
     plan: TilePlan
     feather: int
@@ -83,8 +83,14 @@ def compute_block(job: SceneJob, rows: slice, cols: slice, restorer: Restorer) -
     for tile, restored in zip(tiles, restorer.restore(window.inputs(tiles)), strict=True):
         inner, outer = _shared(tile.rows, rows), _shared(tile.cols, cols)
         weights = tile_weights(job.plan.vertical, job.plan.horizontal, tile.row, tile.col)
-        part = (slice(inner.start - tile.row, inner.stop - tile.row), slice(outer.start - tile.col, outer.stop - tile.col))
-        own = (slice(inner.start - rows.start, inner.stop - rows.start), slice(outer.start - cols.start, outer.stop - cols.start))
+        part = (
+            slice(inner.start - tile.row, inner.stop - tile.row),
+            slice(outer.start - tile.col, outer.stop - tile.col),
+        )
+        own = (
+            slice(inner.start - rows.start, inner.stop - rows.start),
+            slice(outer.start - cols.start, outer.stop - cols.start),
+        )
         if not np.isfinite(restored[:, window.valid(tile)]).all():
             bad[own] |= weights[part] > 0
             continue
@@ -129,7 +135,7 @@ def _block_alpha(job: SceneJob, rows: slice, cols: slice) -> npt.NDArray[np.floa
         slice(max(rows.start - halo, 0), min(rows.stop + halo, height)),
         slice(max(cols.start - halo, 0), min(cols.stop + halo, width)),
     )
-    alpha = cloud_alpha(job.target[wide], job.filled[wide] & ~job.target[wide], job.feather)
+    alpha = cloud_alpha(job.target[wide], (job.classes[wide] != 0) & ~job.target[wide], job.feather)
     return alpha[_inside(rows, wide[0]), _inside(cols, wide[1])].copy()
 
 
@@ -141,7 +147,9 @@ class _Window:
     rows: slice
     cols: slice
     bands: dict[str, npt.NDArray[np.uint16]] = field(default_factory=dict)
-    dates: list[tuple[Reference, dict[str, npt.NDArray[np.uint16]], npt.NDArray[np.bool_]]] = field(default_factory=list)
+    dates: list[tuple[Reference, dict[str, npt.NDArray[np.uint16]], npt.NDArray[np.bool_]]] = field(
+        default_factory=list
+    )
     complete: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     """bool (rows, cols), True = data in every band."""
 
@@ -154,7 +162,9 @@ class _Window:
             _widened([rows, *(tile.rows for tile in tiles)], cell, height),
             _widened([cols, *(tile.cols for tile in tiles)], cell, width),
         )
-        window.complete = np.ones((window.rows.stop - window.rows.start, window.cols.stop - window.cols.start), np.bool_)
+        window.complete = np.ones(
+            (window.rows.stop - window.rows.start, window.cols.stop - window.cols.start), np.bool_
+        )
         for band in job.scene.bands:
             if band.nodata is not None:
                 window.complete &= ~refine(window.read(band) == band.nodata, band.factor)
@@ -167,9 +177,7 @@ class _Window:
             self.bands[band.name] = self.job.scene.read(band.name, _coarse(self.rows, band), _coarse(self.cols, band))
         return self.bands[band.name]
 
-    def date(
-        self, reference: Reference
-    ) -> tuple[Reference, dict[str, npt.NDArray[np.uint16]], npt.NDArray[np.bool_]]:
+    def date(self, reference: Reference) -> tuple[Reference, dict[str, npt.NDArray[np.uint16]], npt.NDArray[np.bool_]]:
         valid = reference.valid(self.rows, self.cols).copy()
         pixels = {}
         for band in self.job.scene.bands:

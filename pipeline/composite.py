@@ -32,9 +32,7 @@ class Provenance(IntEnum):
     """Cloudy, but the network's answer was unusable: every band exactly as in the source."""
 
 
-def coarsen_mean(
-    values: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], factor: int
-) -> npt.NDArray[np.float32]:
+def coarsen_mean(values: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], factor: int) -> npt.NDArray[np.float32]:
     """Mean of the valid pixels of each factor x factor cell: (rows, cols) -> (rows / factor, cols / factor); 0 if none.
 
     >>> import numpy as np

@@ -39,7 +39,9 @@ class Staging:
             beside.replace(target)
         except OSError as error:
             beside.unlink(missing_ok=True)
-            raise WriteFailed(f"{target}: block not written ({error.strerror or error}); free space and run again") from error
+            raise WriteFailed(
+                f"{target}: block not written ({error.strerror or error}); free space and run again"
+            ) from error
 
     def load(self, rows: slice, cols: slice) -> BlockResult | None:
         """The block, or None where it is not there or was damaged (it is then computed again)."""

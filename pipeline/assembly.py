@@ -1,0 +1,104 @@
+"""Assembly: staged blocks and untouched source, put together stripe by stripe into the product's layers.
+
+A stripe is as high as a row of blocks and as wide as the scene. What no block replaced is copied from the source, so
+clear parts of a scene cost a read and a write. Statistics are gathered in passing, as integers: they do not depend on
+how the stripes are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.block import BlockResult, SceneJob
+from pipeline.cloudmask import CloudMask
+from pipeline.composite import Provenance, refine
+from pipeline.preview import Preview
+from pipeline.scene import SceneBand
+from pipeline.seams import SeamScore
+from pipeline.sink import Sink
+
+_RGB = ("B04", "B03", "B02")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Figures of a finished product."""
+
+    provenance: Mapping[str, float]
+    """Class name -> share of the pixels that are not nodata, 0..1; `nodata` -> share of all pixels."""
+    seam_score: float | None
+    """Gradient at tile borders against elsewhere, in restored pixels; None where there are none."""
+
+
+@dataclass
+class Assembler:
+    """Writes the stripes of one scene to a sink, from top to bottom."""
+
+    job: SceneJob
+    mask: CloudMask
+    sink: Sink
+    preview: Preview
+    _counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(Provenance), np.int64))
+    _seams: SeamScore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._seams = SeamScore(self.job.plan)
+
+    def add(self, rows: slice, blocks: Iterable[BlockResult]) -> None:
+        """Write one stripe.
+
+        rows: window of the work grid, edges on whole cells. blocks: the blocks of this stripe in which something was
+        replaced; all others are the source's.
+        """
+        width = self.job.scene.shape[1]
+        blocks = list(blocks)
+        complete = np.ones((rows.stop - rows.start, width), dtype=np.bool_)
+        before, after = {}, {}
+        for band in self.job.scene.bands:
+            f = band.factor
+            source = self.job.scene.read(band.name, slice(rows.start // f, -(-rows.stop // f)), slice(0, band.shape[1]))
+            if band.nodata is not None:
+                complete &= ~refine(source == band.nodata, f)
+            out = source.copy() if blocks else source
+            for block in blocks:
+                out[:, block.cols.start // f : -(-block.cols.stop // f)] = block.bands[band.name]
+            self.sink.write(band.name, rows.start // f, out)
+            if band.name in self._shown:
+                before[band.name], after[band.name] = refine(source, f), refine(out, f)
+        provenance = np.where(complete, np.uint8(Provenance.OBSERVED), np.uint8(Provenance.NODATA))
+        for block in blocks:
+            provenance[:, block.cols] = block.provenance
+        self.sink.write("provenance", rows.start, provenance)
+        self.sink.write("cloudmask", rows.start, self.mask.classes[rows])
+        self._counts += np.bincount(provenance.ravel(), minlength=len(Provenance))
+        self._seams.add(rows.start, after[self._shown[0]], provenance)
+        self.preview.add(
+            rows.start, np.stack([before[n] for n in self._shown]), np.stack([after[n] for n in self._shown])
+        )
+
+    @property
+    def statistics(self) -> Statistics:
+        """Figures over all stripes so far."""
+        total, filled = int(self._counts.sum()), int(self._counts[1:].sum())
+        shares = {
+            kind.name.lower(): int(self._counts[kind]) / max(total if kind == Provenance.NODATA else filled, 1)
+            for kind in Provenance
+        }
+        return Statistics(shares, self._seams.value)
+
+    @property
+    def _shown(self) -> tuple[str, str, str]:
+        return preview_bands(self.job.scene.bands)
+
+
+def preview_bands(bands: Iterable[SceneBand]) -> tuple[str, str, str]:
+    """Red, green and blue where the scene has them, else its finest band three times, as grey."""
+    names = {band.name for band in bands}
+    if names.issuperset(_RGB):
+        return _RGB
+    finest = min(bands, key=lambda band: band.factor).name
+    return (finest, finest, finest)

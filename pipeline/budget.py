@@ -1,0 +1,70 @@
+"""Memory, planned before the start: how large a block may be so that a scene stays within `max_memory`.
+
+What is held at once, in bytes:
+    the libraries and the weights (`BASE`), and the network's activations for each worker (`ACTIVATIONS` a worker);
+    one byte a pixel for the cloud mask, the target, the filled pixels, and one for each reference's mask;
+    for each block in flight: its window at 16 bit for the scene and each reference, and its sums at 32 bit;
+    the stripe being written, before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import lcm
+
+from pipeline.errors import InvalidSettings
+from pipeline.scene import Scene
+from pipeline.settings import Resources
+
+BASE = 520 * 2**20
+ACTIVATIONS = 170 * 2**20
+IN_FLIGHT = 2
+"""Blocks at once: one is read while the other is computed."""
+_EDGES = range(256, 2304 + 1, 256)
+
+
+def block_edge(scene: Scene, references: int, tile: int, resources: Resources) -> int:
+    """The largest block edge, in pixels of the work grid, that fits `resources.max_memory`.
+
+    references: number of other dates. tile: edge of a tile. The edge is a multiple of 256 and of the coarsest band's
+    pixel. Raises InvalidSettings where even the smallest does not fit, or a given one does not nest.
+    """
+    cell = lcm(*(band.factor for band in scene.bands))
+    if resources.block is not None:
+        if resources.block < 1 or resources.block % cell:
+            raise InvalidSettings(f"block {resources.block} must be a multiple of {cell}, the coarsest band's pixel")
+        return resources.block
+    edges = [edge for edge in _EDGES if edge % cell == 0]
+    fitting = [
+        edge for edge in edges if needed(scene, references, tile, edge, resources.threads) <= resources.max_memory
+    ]
+    if not fitting:
+        least = needed(scene, references, tile, edges[0], resources.threads)
+        raise InvalidSettings(
+            f"{scene.id}: --max-memory {resources.max_memory / 2**20:.0f}MiB is too small for {scene.shape[0]} x "
+            f"{scene.shape[1]} pixels in {len(scene.bands)} bands: give at least {-(-least // 2**20)}MiB"
+        )
+    # Beyond this a larger block saves nothing but costs work when a run is killed.
+    return max(edge for edge in fitting if edge <= max(1536, fitting[0]))
+
+
+def needed(scene: Scene, references: int, tile: int, edge: int, threads: int) -> int:
+    """Bytes held at once with blocks of this edge."""
+    height, width = scene.shape
+    per_pixel = sum(1 / band.factor**2 for band in scene.bands)
+    masks = height * width * (3 + references)
+    block = min(edge, height) * min(edge, width)
+    window = min(edge + 2 * tile, height) * min(edge + 2 * tile, width)
+    blocks = IN_FLIGHT * (
+        window * (2 * per_pixel * (1 + references) + 2 + references) + block * (4 * len(scene.bands) + 40)
+    )
+    stripe = min(edge, height) * width * (4 * per_pixel + 26)
+    return int(BASE + ACTIVATIONS * threads + masks + blocks + stripe)
+
+
+def estimated_seconds(tiles: int, scenes_pixels: Sequence[int], threads: int, seconds_a_tile: float) -> float:
+    """Expected wall time: the network on the needed tiles, and reading and writing every pixel once.
+
+    seconds_a_tile: of one tile on one worker. scenes_pixels: pixels of each band of each scene.
+    """
+    return tiles * seconds_a_tile / threads + sum(scenes_pixels) * 2e-8

@@ -1,0 +1,107 @@
+"""The journal of a run: one JSON line for every change of a scene's state, on disk before the next step.
+
+States: planned, running, done, unchanged (was done before), failed (a retry may help), invalid (it will not),
+interrupted (stopped from outside; blocks so far are kept). A scene that is `running` in the journal of a process that
+is no longer there reads as interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+from pipeline.errors import WriteFailed
+
+State = Literal["planned", "running", "done", "unchanged", "failed", "invalid", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line."""
+
+    time: str
+    """UTC, ISO 8601."""
+    run: str
+    scene: str
+    """Id of the source item, or `-` for the run itself."""
+    state: State
+    reason: str = ""
+    product: str = ""
+    """Id of the product, where there is one."""
+    seconds: float | None = None
+    pid: int = 0
+
+
+class Journal:
+    """`OUT/runs/<run-id>.jsonl`; appended to, never rewritten."""
+
+    def __init__(self, output: Path, run: str | None = None) -> None:
+        """Open the journal of a new run below the product folder `output`."""
+        self.run = run or f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{os.getpid()}"
+        self.path = output / "runs" / f"{self.run}.jsonl"
+
+    def write(
+        self, scene: str, state: State, reason: str = "", product: str = "", seconds: float | None = None
+    ) -> Entry:
+        """Append a line and flush it to the disk. Raises WriteFailed when that cannot be done."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        entry = Entry(now, self.run, scene, state, reason, product, seconds, os.getpid())
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(entry)) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise WriteFailed(
+                f"{self.path}: journal not written ({error.strerror or error}); choose an --output that is writable"
+            ) from error
+        return entry
+
+
+def entries(output: Path) -> Iterator[Entry]:
+    """All readable lines of all runs, oldest first. A last line that was cut by a crash is passed over."""
+    for path in sorted((output / "runs").glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            entry = _parsed(line)
+            if entry is not None:
+                yield entry
+
+
+def latest(output: Path) -> dict[str, Entry]:
+    """The last known state of every scene, by scene id; `running` of a process that ended reads as interrupted."""
+    states: dict[str, Entry] = {}
+    for entry in sorted(entries(output), key=lambda e: e.time):
+        states[entry.scene] = entry
+    return {scene: _as_it_is(entry) for scene, entry in sorted(states.items())}
+
+
+def _as_it_is(entry: Entry) -> Entry:
+    if entry.state != "running" or _alive(entry.pid):
+        return entry
+    reason = "the process ended before the scene was done; run again, finished blocks are kept"
+    return Entry(**{**asdict(entry), "state": "interrupted", "reason": reason})
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _parsed(line: str) -> Entry | None:
+    try:
+        record = json.loads(line)
+        entry = Entry(**record)
+    except (ValueError, TypeError):
+        return None
+    return entry if entry.state in get_args(State) else None

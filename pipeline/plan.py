@@ -1,0 +1,118 @@
+"""`ScenePlan`: what a run would do to a scene, before it does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from catalogs.item import SceneItem
+from pipeline.budget import block_edge, estimated_seconds
+from pipeline.engine import CACHE
+from pipeline.errors import InvalidScene, InvalidSettings, PipelineError, SceneRefused
+from pipeline.inference import checkpoint_margin
+from pipeline.output import find_product, product_id, products_of
+from pipeline.prepare import make_job, prepare, refuse_if_made_up
+from pipeline.runkey import run_key
+from pipeline.scene import Scene, open_scene
+from pipeline.settings import DecloudSettings, Resources
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+SECONDS_A_TILE = 0.7
+"""Of the default network on one 256 x 256 tile and one core (measured, see the model card)."""
+
+
+@dataclass(frozen=True)
+class ScenePlan:
+    """One scene of a plan."""
+
+    scene: str
+    """Id of the source item."""
+    when: datetime
+    state: Literal["new", "done", "stale", "invalid"]
+    """stale: there is a product of this scene, made with other inputs or parameters."""
+    tiles: int = 0
+    """Tiles that cover the scene."""
+    needed: int = 0
+    """Tiles that the network must see."""
+    cloudy: float = 0.0
+    """Share of the pixels with data that will be replaced, 0..1."""
+    unsupported: float = 0.0
+    """Share of the pixels with data that will be replaced without a clear other date, 0..1."""
+    references: tuple[str, ...] = ()
+    """Ids of the other dates, clearest first."""
+    gigabytes: float = 0.0
+    """Pixels to read and write, uncompressed, 10^9 bytes."""
+    minutes: float = 0.0
+    """Expected wall time on this machine."""
+    block: int = 0
+    """Edge of a block, pixels of the work grid."""
+    reason: str = ""
+    """Why it is invalid."""
+
+
+def plan_scene(
+    item: SceneItem,
+    output: Path,
+    settings: DecloudSettings,
+    *,
+    candidates: Sequence[SceneItem] = (),
+    area: BaseGeometry | None = None,
+    resources: Resources | None = None,
+) -> ScenePlan:
+    """Plan one scene; parameters as for `decloud_scene`. Nothing is written but remembered checksums.
+
+    A scene that cannot be processed has the state `invalid` and a reason. Raises ReadFailed where a retry may help.
+    """
+    resources = resources or Resources()
+    region = area.wkt if area is not None and settings.clip else None
+    try:
+        key = run_key(item, settings, candidates, region, cache=output / CACHE)
+        name = product_id(item, key)
+        if find_product(output, name) is not None:
+            return ScenePlan(item.id, item.datetime, "done")
+        with open_scene(item, settings.bands) as scene:
+            return _planned(scene, output, settings, candidates, area, resources)
+    except (InvalidScene, InvalidSettings, SceneRefused) as error:
+        return ScenePlan(item.id, item.datetime, "invalid", reason=str(error))
+
+
+def _planned(
+    scene: Scene,
+    output: Path,
+    settings: DecloudSettings,
+    candidates: Sequence[SceneItem],
+    area: BaseGeometry | None,
+    resources: Resources,
+) -> ScenePlan:
+    prepared = prepare(scene, settings, candidates, area)
+    try:
+        reason = ""
+        try:
+            refuse_if_made_up(prepared, settings)
+        except PipelineError as error:
+            reason = str(error)
+        job = make_job(prepared, settings, checkpoint_margin(settings.checkpoint))
+        pixels = [band.shape[0] * band.shape[1] for band in scene.bands] * (2 + len(prepared.references))
+        seconds = estimated_seconds(job.plan.count, pixels, resources.threads, SECONDS_A_TILE)
+        state: Literal["new", "stale"] = "stale" if products_of(output, scene.id) else "new"
+        return ScenePlan(
+            scene.id,
+            scene.item.datetime,
+            "invalid" if reason else state,
+            tiles=job.plan.total,
+            needed=job.plan.count,
+            cloudy=prepared.replaced,
+            unsupported=prepared.unsupported,
+            references=tuple(reference.scene.id for reference in prepared.references),
+            gigabytes=sum(pixels) * 2 / 1e9,
+            minutes=seconds / 60,
+            block=block_edge(scene, len(prepared.references), settings.tile, resources),
+            reason=reason,
+        )
+    finally:
+        prepared.close()

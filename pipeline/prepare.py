@@ -1,0 +1,131 @@
+"""What is known of a scene before the network runs: its mask, its references, what will be replaced and with what support."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from catalogs.item import SceneItem
+from pipeline.area import inside_area
+from pipeline.block import SceneJob
+from pipeline.cloudmask import CloudMask, make_cloud_mask
+from pipeline.errors import InvalidScene, InvalidSettings, SceneRefused
+from pipeline.progress import Progress, silent
+from pipeline.radiometry import check_radiometry
+from pipeline.references import Reference, select_references
+from pipeline.scene import Scene
+from pipeline.settings import DecloudSettings
+from pipeline.tiling import plan_tiles
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+_ROWS = 1024
+"""Rows at a time when whole-scene masks are counted."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scene with all that decides which pixels are replaced."""
+
+    scene: Scene
+    mask: CloudMask
+    references: tuple[Reference, ...]
+    skipped: Mapping[str, str]
+    """Dates that could not serve as references -> why."""
+    target: npt.NDArray[np.bool_] = field(repr=False)
+    """bool (rows, cols) of the work grid, True = to be replaced."""
+    replaced: float
+    """Share of the pixels with data that will be replaced, 0..1."""
+    unsupported: float
+    """Share of the pixels with data that will be replaced without a clear other date, 0..1."""
+
+    def close(self) -> None:
+        """Close the references' files; the scene's belong to whoever opened it."""
+        for reference in self.references:
+            reference.scene.close()
+
+
+def prepare(
+    scene: Scene,
+    settings: DecloudSettings,
+    candidates: Sequence[SceneItem] = (),
+    area: BaseGeometry | None = None,
+    progress: Progress = silent,
+) -> Prepared:
+    """Mask a scene and find its references.
+
+    candidates: other dates. area: EPSG:4326, looked at with `settings.clip` only.
+    Raises InvalidScene for a scene without data or with contradictory metadata, InvalidSettings for a mask that does
+    not fit.
+    """
+    check_radiometry(scene)
+    progress("mask", 0, 1)
+    mask = make_cloud_mask(scene, settings.mask, settings.grow)
+    target = mask.cloudy(slice(0, scene.shape[0]), slice(0, scene.shape[1]))
+    filled = int(np.count_nonzero(mask.classes))
+    if filled == 0:
+        raise InvalidScene(f"{scene.id}: every pixel is nodata; there is nothing to restore")
+    if settings.clip:
+        if area is None:
+            raise InvalidSettings("--clip needs an area: give --aoi")
+        target &= inside_area(scene.geobox, area)
+    progress("references", 0, 1)
+    selection = select_references(
+        scene, mask, candidates, settings.references, settings.window_days, settings.mask, settings.grow
+    )
+    supported = _supported(target, selection.references)
+    replaced = int(np.count_nonzero(target))
+    return Prepared(
+        scene, mask, selection.references, selection.skipped, target, replaced / filled, (replaced - supported) / filled
+    )
+
+
+def refuse_if_made_up(prepared: Prepared, settings: DecloudSettings) -> None:
+    """Raise SceneRefused where more of the scene would be made up without support than the settings allow."""
+    if prepared.unsupported > settings.max_generated:
+        found = len(prepared.references)
+        raise SceneRefused(
+            f"{prepared.scene.id}: {prepared.unsupported:.0%} of it would be made up without a clear other date "
+            f"({found} reference{'' if found == 1 else 's'}), more than --max-generated {settings.max_generated:g}; "
+            "give more dates (--catalog, --references, --window-days) or a higher --max-generated"
+        )
+
+
+def make_job(prepared: Prepared, settings: DecloudSettings, margin: int) -> SceneJob:
+    """The plan of the scene's blocks for a network of the given margin (pixels).
+
+    Raises InvalidSettings where tile and overlap do not fit.
+    """
+    scene = prepared.scene
+    overlap = settings.overlap
+    if overlap is None:
+        if margin > settings.tile // 2:
+            raise InvalidSettings(
+                f"the checkpoint's margin of {margin} pixels needs a larger tile than {settings.tile}: give --tile "
+                f"{-(-2 * margin // 64) * 64}, or ask for a smaller --overlap"
+            )
+        # Even for a network that looks at single pixels, a few shared pixels hide its rounding.
+        overlap = min(max(32, margin), settings.tile // 2)
+    pixel = max(min(scene.pixel_size), 1e-6)
+    feather = max(2, math.ceil(settings.feather / pixel)) if settings.feather > 0 else 0
+    cell = math.lcm(*(band.factor for band in scene.bands))
+    plan = plan_tiles(prepared.target, settings.tile, overlap, cell)
+    return SceneJob(scene, prepared.target, prepared.mask.classes, prepared.references, plan, feather)
+
+
+def _supported(target: npt.NDArray[np.bool_], references: Sequence[Reference]) -> int:
+    """Pixels of the target that are clear in at least one other date."""
+    count = 0
+    width = target.shape[1]
+    for start in range(0, target.shape[0], _ROWS):
+        rows = slice(start, min(start + _ROWS, target.shape[0]))
+        if references and target[rows].any():
+            clear = np.logical_or.reduce([reference.valid(rows, slice(0, width)) for reference in references])
+            count += int(np.count_nonzero(clear & target[rows]))
+    return count

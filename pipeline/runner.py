@@ -1,0 +1,145 @@
+"""Running scenes one after another: one bad scene never stops the rest, and none is reported as better than it is.
+
+Every change of a scene's state is in the journal before the next step begins. The command line and the flows run scenes
+through here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from catalogs.errors import CatalogError, SourceUnavailable
+from catalogs.item import SceneItem
+from pipeline.engine import decloud_scene
+from pipeline.errors import PipelineError
+from pipeline.journal import Journal, State
+from pipeline.product import Product
+from pipeline.progress import Progress, silent
+from pipeline.settings import DecloudSettings, Resources
+from srgan.errors import ModelError
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+_GOOD = ("done", "unchanged")
+
+
+@dataclass(frozen=True)
+class SceneOutcome:
+    """How one scene ended."""
+
+    scene: str
+    """Id of the source item."""
+    state: State
+    """done, unchanged, failed (a retry may help), invalid (it will not)."""
+    reason: str = ""
+    """One line, where it did not end well."""
+    product: Product | None = None
+    seconds: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        """True where the product is there."""
+        return self.state in _GOOD
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How a run ended."""
+
+    run: str
+    """Id of the run, the stem of its journal."""
+    outcomes: tuple[SceneOutcome, ...]
+
+    @property
+    def failed(self) -> bool:
+        """True where any scene has no product."""
+        return not all(outcome.good for outcome in self.outcomes)
+
+
+def run_scenes(
+    items: Sequence[SceneItem],
+    output: Path,
+    settings: DecloudSettings,
+    *,
+    candidates: Sequence[SceneItem] = (),
+    area: BaseGeometry | None = None,
+    resources: Resources | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+    on_outcome: Callable[[SceneOutcome], None] | None = None,
+) -> RunReport:
+    """Decloud scenes in the order given; see `decloud_scene` for the parameters.
+
+    on_outcome: called after each scene. Raises WriteFailed where even the journal cannot be written.
+    """
+    journal = Journal(output)
+    for item in items:
+        journal.write(item.id, "planned")
+    outcomes = []
+    for item in items:
+        outcome = run_scene(
+            item, output, settings, journal=journal, candidates=candidates, area=area, resources=resources,
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+        outcomes.append(outcome)
+        if on_outcome is not None:
+            on_outcome(outcome)
+    return RunReport(journal.run, tuple(outcomes))
+
+
+def run_scene(
+    item: SceneItem,
+    output: Path,
+    settings: DecloudSettings,
+    *,
+    journal: Journal,
+    candidates: Sequence[SceneItem] = (),
+    area: BaseGeometry | None = None,
+    resources: Resources | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> SceneOutcome:
+    """Decloud one scene, write its states to the journal, and turn its error into an outcome.
+
+    Raises WriteFailed where the journal cannot be written, and KeyboardInterrupt after noting it.
+    """
+    start = time.perf_counter()
+    journal.write(item.id, "running")
+
+    def ended(state: State, reason: str = "", product: Product | None = None) -> SceneOutcome:
+        seconds = round(time.perf_counter() - start, 3)
+        journal.write(item.id, state, reason, product.id if product else "", seconds)
+        return SceneOutcome(item.id, state, reason, product, seconds)
+
+    try:
+        product = decloud_scene(
+            item, output, settings, candidates=candidates, area=area, resources=resources, overwrite=overwrite,
+            progress=progress,
+        )  # fmt: skip
+    except PipelineError as error:
+        return ended("failed" if error.transient else "invalid", _line(error))
+    except SourceUnavailable as error:
+        return ended("failed", _line(error))
+    except (CatalogError, ModelError) as error:
+        return ended("invalid", _line(error))
+    except MemoryError:
+        return ended("failed", "out of memory; give a smaller --max-memory, so that blocks are smaller")
+    except OSError as error:
+        return ended("failed", _line(error))
+    except KeyboardInterrupt:
+        ended("interrupted", "stopped; run again, finished blocks are kept")
+        raise
+    except BaseException as error:
+        # A defect of ours: the journal must not say `running` for ever. It is not swallowed.
+        ended("failed", f"{type(error).__name__}: {_line(error)}")
+        raise
+    return ended("unchanged" if product.unchanged else "done", product=product)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
