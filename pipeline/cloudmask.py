@@ -1,0 +1,176 @@
+"""`CloudMask`: the class of every pixel of the work grid, cleaned and grown, and who said so.
+
+Built block by block into one byte per pixel. Raw classes come from a `ClassSource`; a pixel is nodata where all bands are;
+cloud shadows that the source misses are added by geometry (`pipeline.shadows`); then cloud and shadow grow by a disc.
+Every step depends on a bounded neighbourhood or on statistics of a fixed sample, so the result does not depend on `block`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.classes import CLASSES, CLEAR, NODATA, SHADOW, SNOW, THICK, THIN, ClassSource, is_cloudy
+from pipeline.errors import InvalidScene, InvalidSettings
+from pipeline.growth import dilate, effective_radius, reach
+from pipeline.scene import Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+BLOCK = 1024
+"""Edge of the blocks in which masks are made, pixels of the work grid."""
+
+
+@dataclass(frozen=True, eq=False)
+class CloudMask:
+    """Classes after growth."""
+
+    classes: NDArray[np.uint8]
+    """(rows, cols) of the work grid: 0 nodata, 1 clear, 2 thin, 3 thick, 4 shadow, 5 snow."""
+    method: str
+    """Who said so: `scl`, `csmask 4-band l1c`, `raster clouds.tif`."""
+
+    def __post_init__(self) -> None:
+        if self.classes.dtype != np.uint8 or self.classes.ndim != 2:
+            raise InvalidSettings(
+                f"classes of a cloud mask are uint8 (rows, cols), not {self.classes.dtype} {self.classes.shape}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols) of the work grid."""
+        return self.classes.shape[0], self.classes.shape[1]
+
+    @property
+    def fractions(self) -> Mapping[str, float]:
+        """Share of the valid pixels by class name (without nodata); they sum to 1, or are all 0 without valid pixels."""
+        counts = np.zeros(len(CLASSES), np.int64)
+        for start in range(0, self.shape[0], BLOCK):
+            counts += np.bincount(self.classes[start : start + BLOCK].ravel(), minlength=len(CLASSES))
+        valid = max(int(counts[1:].sum()), 1)
+        return MappingProxyType({name: float(counts[code] / valid) for code, name in enumerate(CLASSES) if code})
+
+    def cloudy(self, rows: slice, cols: slice) -> NDArray[np.bool_]:
+        """Where a window of the work grid is thin, thick or shadow; bool (rows, cols), True = to be restored."""
+        return is_cloudy(self.classes[rows, cols])
+
+    def valid(self, rows: slice, cols: slice) -> NDArray[np.bool_]:
+        """Where a window of the work grid is not nodata."""
+        valid: NDArray[np.bool_] = self.classes[rows, cols] != NODATA
+        return valid
+
+
+def make_cloud_mask(scene: Scene, method: str = "auto", grow_m: float = 150.0, *, block: int = BLOCK) -> CloudMask:
+    """The mask of `scene` by `method`: auto, scl, s2cloudless, csmask, or the path of a raster.
+
+    `grow_m`: metres by which cloud and shadow are grown (at least two pixels; 0: not at all). `block` bounds the memory of
+    intermediate results and changes nothing else. Raises InvalidSettings where the method does not fit the scene or is not
+    installed, InvalidScene where the scene has no valid pixel or a raster of it is damaged, ReadFailed for a bad connection.
+    """
+    from pipeline.detectors import class_source
+
+    if not grow_m >= 0:
+        raise InvalidSettings(f"grow {grow_m} must be at least 0 metres")
+    if block < 1:
+        raise InvalidSettings(f"block {block} must be at least 1 pixel")
+    source = class_source(scene, method)
+    classes = _raw_classes(scene, source, block)
+    if not classes.any():
+        raise InvalidScene(f"{scene.id}: no valid pixel, every band is nodata everywhere")
+    note = "" if source.own_shadows else _add_shadows(scene, classes, block)
+    if not source.final:
+        _grow(classes, effective_radius(grow_m, scene.pixel_size), scene.pixel_size, block)
+    classes.setflags(write=False)
+    return CloudMask(classes, source.method + note)
+
+
+def blocks(shape: tuple[int, int], block: int) -> Iterator[tuple[slice, slice]]:
+    """Windows (rows, cols) of at most `block` pixels an edge that cover `shape`, row by row."""
+    for top in range(0, shape[0], block):
+        for left in range(0, shape[1], block):
+            yield slice(top, min(top + block, shape[0])), slice(left, min(left + block, shape[1]))
+
+
+def nodata_everywhere(scene: Scene, rows: slice, cols: slice) -> NDArray[np.bool_]:
+    """Where all bands are nodata in a window of the work grid; bool (rows, cols).
+
+    Coarse bands are asked first: mostly the first one shows valid pixels everywhere, and no other need be read.
+    """
+    empty = np.ones((rows.stop - rows.start, cols.stop - cols.start), bool)
+    for band in sorted(scene.bands, key=lambda band: (band.nodata is not None, -band.factor)):
+        if band.nodata is None:
+            return np.zeros_like(empty)
+        factor = band.factor
+        top, left = rows.start // factor, cols.start // factor
+        window = slice(top, -(-rows.stop // factor)), slice(left, -(-cols.stop // factor))
+        own = scene.read(band.name, *window) == band.nodata
+        if factor > 1:
+            at_rows = np.arange(rows.start, rows.stop) // factor - top
+            at_cols = np.arange(cols.start, cols.stop) // factor - left
+            own = own[at_rows[:, None], at_cols[None, :]]
+        empty &= own
+        if not empty.any():
+            break
+    return empty
+
+
+def _raw_classes(scene: Scene, source: ClassSource, block: int) -> NDArray[np.uint8]:
+    classes = np.empty(scene.shape, np.uint8)
+    for rows, cols in blocks(scene.shape, block):
+        empty = nodata_everywhere(scene, rows, cols)
+        if empty.all():
+            classes[rows, cols] = NODATA
+            continue
+        found = source.read(rows, cols)
+        classes[rows, cols] = np.where(empty, np.uint8(NODATA), found) if empty.any() else found
+    return classes
+
+
+def _add_shadows(scene: Scene, classes: NDArray[np.uint8], block: int) -> str:
+    """Turn clear pixels of `classes` into shadow where geometry and darkness say so; a note for the method."""
+    from pipeline.shadows import find_shadows
+
+    shadows = find_shadows(scene, classes)
+    if shadows is None:
+        return ""
+    for rows, cols in blocks(scene.shape, block):
+        window = classes[rows, cols]
+        clear = window == CLEAR
+        if clear.any():
+            window[shadows.read(rows, cols) & clear] = SHADOW
+    return " + shadows by geometry"
+
+
+def _grow(classes: NDArray[np.uint8], radius: float, pixel_size: tuple[float, float], block: int) -> None:
+    """Grow cloud and shadow in place: thick over thin over shadow, each over clear and snow, never over nodata.
+
+    Strips of rows are overwritten from the top; the rows that the next strip needs as they were are kept aside.
+    """
+    if radius <= 0:
+        return
+    halo_rows, halo_cols = reach(radius, pixel_size)
+    height, width = classes.shape
+    strip = max(block, halo_rows)
+    above = np.empty((0, width), np.uint8)
+    for top in range(0, height, strip):
+        bottom = min(top + strip, height)
+        before = np.concatenate([above, classes[top : min(bottom + halo_rows, height)]])
+        offset = above.shape[0]
+        above = before[max(offset + bottom - top - halo_rows, 0) : offset + bottom - top]
+        for left in range(0, width, block):
+            right = min(left + block, width)
+            first, last = max(left - halo_cols, 0), min(right + halo_cols, width)
+            around = before[:, first:last]
+            if not is_cloudy(around).any():
+                continue
+            core = (slice(offset, offset + bottom - top), slice(left - first, right - first))
+            grown = around[core].copy()
+            free = (grown == CLEAR) | (grown == SNOW)
+            for code in (SHADOW, THIN, THICK):  # the last one wins
+                grown[dilate(around == code, radius, pixel_size)[core] & free] = code
+            classes[top:bottom, left:right] = grown
