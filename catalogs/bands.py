@@ -51,6 +51,8 @@ _ALIASES = MappingProxyType(
     {alias.lower(): band.name for band in BANDS.values() for alias in (band.name, band.common_name)}
     | {f"b{int(name[1:])}": name for name in BANDS if name[1:].isdigit()}
     | {"b8a": "B8A", "b08a": "B8A"}
+    # The common names of STAC's eo extension 2.0, where they differ from Earth Search's.
+    | {"rededge071": "B05", "rededge075": "B06", "rededge078": "B07"}
 )
 
 
@@ -62,7 +64,16 @@ def band_name(text: str) -> str:
     >>> band_name("b2"), band_name("nir08"), band_name("B8A")
     ('B02', 'B8A', 'B8A')
     """
-    try:
-        return _ALIASES[text.strip().lower()]
-    except KeyError:
-        raise InvalidQuery(f"{text!r} is no Sentinel-2 band: use names such as {', '.join(BANDS)}") from None
+    found = find_band(text)
+    if found is None:
+        raise InvalidQuery(f"{text!r} is no Sentinel-2 band: use names such as {', '.join(BANDS)}")
+    return found
+
+
+def find_band(text: str) -> str | None:
+    """ESA's name of the band called `text`, or None where it is no band.
+
+    >>> find_band("swir22"), find_band("SCL")
+    ('B12', None)
+    """
+    return _ALIASES.get(text.strip().lower())

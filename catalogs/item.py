@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
 from shapely.geometry.base import BaseGeometry
 
-from catalogs.bands import BANDS
+from catalogs.bands import BANDS, band_name
 from catalogs.errors import InvalidItem
+
+# Ids name folders and files of products: no separator, no leading dot, nothing that a shell or a log line trips over.
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class SceneItem:
     """One acquisition of one tile (or one file of the user's), with its bands resolved to ESA's names."""
 
     id: str
+    """Letters, digits, `.`, `_` and `-`; at most 200, not starting with a dot, so that it can name a folder."""
     datetime: datetime
     """Time of acquisition, timezone aware, UTC."""
     bands: Mapping[str, BandAsset]
@@ -71,6 +76,11 @@ class SceneItem:
     """Bands that the item names but that are not used, with the reason."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not _ID.fullmatch(self.id):
+            raise InvalidItem(
+                f"{self.origin or 'item'}: id {str(self.id)[:80]!r} cannot name a folder: "
+                "use letters, digits, '.', '_' and '-', at most 200, not starting with '.'"
+            )
         if not self.bands:
             raise InvalidItem(f"{self.origin or self.id}: no Sentinel-2 band found; name them with --bands")
         unknown = [name for name in self.bands if name not in BANDS]
@@ -78,3 +88,16 @@ class SceneItem:
             raise InvalidItem(f"{self.origin or self.id}: unknown bands {unknown}")
         if self.datetime.tzinfo is None:
             raise InvalidItem(f"{self.origin or self.id}: datetime {self.datetime} has no time zone")
+
+    def require_bands(self, names: Sequence[str]) -> SceneItem:
+        """The same scene with the bands `names` only (any name that `band_name` knows), in the order of `BANDS`.
+
+        Raises InvalidQuery for a name that is no band, and InvalidItem for a band that is not there; its message
+        holds the reason from `left_out`.
+        """
+        wanted = {band_name(name) for name in names}
+        for name in BANDS:
+            if name in wanted and name not in self.bands:
+                reason = self.left_out.get(name, f"it has {', '.join(self.bands)}")
+                raise InvalidItem(f"{self.origin or self.id}: no band {name}: {reason}")
+        return replace(self, bands={name: self.bands[name] for name in BANDS if name in wanted})

@@ -1,0 +1,118 @@
+"""Areas of interest: a bounding box `w,s,e,n`, or any file that geopandas reads; always in EPSG:4326."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import shapely
+from shapely.geometry import MultiPolygon, box
+from shapely.geometry.base import BaseGeometry
+
+from catalogs.errors import InvalidQuery
+from catalogs.footprint import split_antimeridian
+
+_NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*"
+_BOX = re.compile(rf"{_NUMBER}(?:,{_NUMBER})+")
+
+
+@dataclass(frozen=True)
+class AreaOfInterest:
+    """An area on the Earth."""
+
+    geometry: BaseGeometry
+    """Valid, EPSG:4326 in longitude, latitude; split at the antimeridian, so all longitudes are within -180..180."""
+    text: str
+    """What it was made from: the box or the path."""
+
+    def __post_init__(self) -> None:
+        if self.geometry.is_empty or not self.geometry.is_valid:
+            raise InvalidQuery(f"area of interest {self.text!r} is empty or not valid")
+        west, south, east, north = self.geometry.bounds
+        if west < -180 or east > 180 or south < -90 or north > 90:
+            raise InvalidQuery(f"area of interest {self.text!r}: bounds {self.geometry.bounds} are not degrees")
+
+    @property
+    def bbox(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in degrees, as GeoJSON has it: west > east where the area crosses the antimeridian."""
+        west, south, east, north = self.geometry.bounds
+        parts = [part.bounds for part in getattr(self.geometry, "geoms", (self.geometry,))]
+        if west == -180 and east == 180 and len(parts) > 1:
+            # The widest gap of longitude is what the area leaves out; it lies between an eastern and a western part.
+            ordered = sorted(parts)
+            reach, gap, edges = ordered[0][2], 0.0, (west, east)
+            for part in ordered[1:]:
+                if part[0] - reach > gap:
+                    gap, edges = part[0] - reach, (part[0], reach)
+                reach = max(reach, part[2])
+            west, east = edges
+        return west, south, east, north
+
+
+def parse_aoi(text: str | os.PathLike[str]) -> AreaOfInterest:
+    """The area that `text` names: `w,s,e,n` in degrees, or the path of a vector file of any CRS.
+
+    w > e means across the antimeridian. A file's shapes are united, made valid and reprojected.
+    Raises InvalidQuery: not four numbers, out of range, no area, no such file, no CRS, nothing in it.
+
+    >>> parse_aoi("15.2,45.2,16.2,45.9").bbox
+    (15.2, 45.2, 16.2, 45.9)
+    >>> parse_aoi("179,-18,-178,-16").bbox
+    (179.0, -18.0, -178.0, -16.0)
+    """
+    name = os.fspath(text).strip()
+    return AreaOfInterest(_from_box(name) if _BOX.fullmatch(name) else _from_file(name), name)
+
+
+def _from_box(text: str) -> BaseGeometry:
+    values = [float(part) for part in text.split(",")]
+    if len(values) != 4 or not all(map(math.isfinite, values)):
+        raise InvalidQuery(f"area of interest {text!r}: a box is four numbers: west,south,east,north in degrees")
+    west, south, east, north = values
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= 90 and -90 <= north <= 90):
+        raise InvalidQuery(
+            f"area of interest {text!r} is out of range: longitudes -180..180, latitudes -90..90, in the order w,s,e,n"
+        )
+    if south >= north or west == east:
+        raise InvalidQuery(f"area of interest {text!r} has no area: south must be below north, west differ from east")
+    if west < east:
+        return box(west, south, east, north)
+    halves = [box(west, south, 180, north), box(-180, south, east, north)]
+    return MultiPolygon([half for half in halves if half.area > 0])
+
+
+def _from_file(text: str) -> BaseGeometry:
+    # geopandas takes a second to import and only this needs it.
+    import geopandas
+    from pyogrio.errors import DataSourceError, FieldError  # type: ignore[import-untyped]
+
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise InvalidQuery(f"area of interest {text!r} is neither a box w,s,e,n nor a file that exists")
+    try:
+        if path.suffix.lower() in (".parquet", ".geoparquet"):
+            table = geopandas.read_parquet(path)
+        else:
+            table = geopandas.read_file(path)
+    except (DataSourceError, FieldError, ValueError, OSError) as error:
+        raise InvalidQuery(f"area of interest {text!r} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(table, geopandas.GeoDataFrame) or table.geometry.is_empty.all() or table.geometry.isna().all():
+        raise InvalidQuery(f"area of interest {text!r} holds no geometry")
+    if table.crs is None:
+        raise InvalidQuery(f"area of interest {text!r} has no CRS: add one (a .prj file, or ogr2ogr -a_srs)")
+    shapes = table.geometry[~(table.geometry.is_empty | table.geometry.isna())].make_valid()
+    # Straight lines of another CRS are curves here: a point every hundredth of the extent keeps them within a pixel.
+    if not table.crs.is_geographic:
+        west, south, east, north = shapes.total_bounds
+        shapes = shapes.segmentize(max(east - west, north - south, 1.0) / 100)
+    lonlat = shapes.to_crs("EPSG:4326")
+    if not all(map(math.isfinite, lonlat.total_bounds)):
+        raise InvalidQuery(f"area of interest {text!r}: its coordinates do not fit its CRS {table.crs.to_string()}")
+    west, south, east, north = lonlat.total_bounds
+    if south < -90 or north > 90 or west < -360 or east > 360:
+        raise InvalidQuery(f"area of interest {text!r}: bounds {west}, {south}, {east}, {north} are no degrees")
+    united = shapely.union_all([split_antimeridian(shapely.force_2d(part)) for part in lonlat])
+    return united if united.is_valid else shapely.make_valid(united)

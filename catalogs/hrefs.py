@@ -1,0 +1,97 @@
+"""Hrefs of catalogues: made absolute, and kept inside the folder that they may speak for.
+
+A catalogue is data from elsewhere. A relative href in it may name a file in its own folder and below, never above it
+by `..`; `file:` URLs, GDAL's virtual paths (`/vsi...`, `HDF5:...`) and `.vrt` files, all of which can reach any other
+file of the machine, are refused. A URL (http, https, s3, gs) may point anywhere: it can only fetch.
+
+The check is lexical: it looks at the path as written and follows no symbolic link. A folder of links to data kept
+elsewhere therefore works; a hostile archive that contains links must be stopped where it is unpacked.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+from catalogs.errors import InvalidItem
+
+_REMOTE = ("http", "https", "s3", "gs")
+
+
+def is_remote(href: str) -> bool:
+    """Whether `href` is a URL of the network (http, https, s3, gs), not a path of this machine."""
+    return href.partition("://")[0].lower() in _REMOTE and "://" in href
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """`path` made absolute against the working folder and normalised; URLs stay as they are. Touches no disk."""
+    text = os.fspath(path)
+    if is_remote(text):
+        return text
+    if text.lower().startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    return os.path.abspath(Path(text).expanduser())  # noqa: PTH100 - Path.resolve would follow links
+
+
+def folder_of(href: str) -> str:
+    """Folder (path or URL, no trailing slash) that holds `href`: the boundary of a lone item.
+
+    >>> folder_of("https://example.com/a/item.json?x=1"), folder_of("/data/item.json")
+    ('https://example.com/a', '/data')
+    """
+    if not is_remote(href):
+        return os.path.dirname(href)  # noqa: PTH120 - text in, text out
+    parts = urlsplit(href)
+    return f"{parts.scheme}://{parts.netloc}{posixpath.dirname(parts.path)}".rstrip("/")
+
+
+def resolve_href(href: str, base: str, boundary: str) -> str:
+    """`href`, as written in the document `base`, as an absolute path or URL.
+
+    `base` and `boundary` (a folder) are absolute paths or URLs. The result is a URL, or a path inside `boundary`.
+    Raises InvalidItem for an href that leaves `boundary` by a path, or that is of a kind never followed.
+
+    >>> resolve_href("./B02.tif", "/data/cat/item/item.json", "/data/cat")
+    '/data/cat/item/B02.tif'
+    """
+    if not isinstance(href, str) or not href or any(ord(char) < 32 for char in href):
+        raise InvalidItem(f"{base}: href {href!r} is empty or holds control characters")
+    if is_remote(href):
+        return href
+    # Schemes have two letters or more, so that a drive letter is not taken for one (such a path fails below).
+    scheme, colon, _ = href.partition(":")
+    if colon and len(scheme) > 1 and scheme.replace("_", "").replace("+", "").isalnum():
+        raise InvalidItem(f"{base}: href {href!r}: only relative paths and http, https, s3 and gs URLs are followed")
+    if "/vsi" in href.lower() or urlsplit(href).path.lower().endswith(".vrt"):
+        raise InvalidItem(f"{base}: href {href!r}: virtual files are not followed, they can reach any other file")
+    if is_remote(base):
+        resolved = urljoin(base, href)
+        path, root = (posixpath.normpath(unquote(urlsplit(url).path) or "/") for url in (resolved, boundary))
+        # urljoin drops any `..` that would climb above the host, so count them as written too.
+        inside = urlsplit(resolved).netloc != urlsplit(base).netloc or _within(path, root)
+        if not inside or _climbs(href, base, boundary):
+            raise InvalidItem(f"{base}: href {href!r} leaves the catalogue's folder {boundary}")
+        return resolved
+    resolved = os.path.normpath(os.path.join(folder_of(base), href))  # noqa: PTH118 - text in, text out
+    if not _within(resolved, os.path.normpath(boundary)):
+        raise InvalidItem(f"{base}: href {href!r} leaves the catalogue's folder {boundary}")
+    return resolved
+
+
+def _within(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip("/") + "/")
+
+
+def _climbs(href: str, base: str, boundary: str) -> bool:
+    """Whether a relative `href` has more `..` than there are folders between `base` and `boundary`."""
+    inner = urlsplit(folder_of(base)).path[len(urlsplit(boundary).path) :].strip("/")
+    depth = len(inner.split("/")) if inner else 0
+    if href.startswith("/"):
+        return False
+    for part in unquote(urlsplit(href).path).split("/"):
+        depth += -1 if part == ".." else 0 if part in ("", ".") else 1
+        if depth < 0:
+            return True
+    return False
