@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import lcm
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,11 @@ from pipeline.blending import tile_weights
 from pipeline.composite import Provenance, coarsen_max, coarsen_mean, compose_band, refine
 from pipeline.errors import InvalidSettings
 from pipeline.inference import Restorer, TileInput
-from pipeline.references import Reference
-from pipeline.scene import Scene, SceneBand
 from pipeline.tiling import Tile, TilePlan
+
+if TYPE_CHECKING:
+    from pipeline.references import Reference
+    from pipeline.scene import Scene, SceneBand
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,7 @@ class _Window:
         at = (_inside(rows, self.rows), _inside(cols, self.cols))
         valid = self.complete[at]
         bands = self.job.scene.bands
-        cloudy = np.stack([self._reflectance(self.bands[b.name], b, b.scale, b.offset, at) for b in bands])
+        cloudy = np.stack([self._reflectance(self.read(b), b, b.scale, b.offset, at) for b in bands])
         cloudy[:, ~valid] = 0.0
         references = np.zeros((len(self.dates), *cloudy.shape), np.float32)
         reference_valid = np.zeros((len(self.dates), *valid.shape), np.bool_)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from catalogs.item import SceneItem
 from pipeline.budget import block_edge, estimated_seconds
+from pipeline.checkpoints import checkpoint_margin
 from pipeline.engine import CACHE
 from pipeline.errors import InvalidScene, InvalidSettings, PipelineError, SceneRefused
-from pipeline.inference import checkpoint_margin
 from pipeline.output import find_product, product_id, products_of
 from pipeline.prepare import make_job, prepare, refuse_if_made_up
 from pipeline.runkey import run_key

@@ -11,14 +11,15 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from catalogs.item import BandAsset, SceneItem
+from pipeline.checkpoints import checkpoint_digest
 from pipeline.checksums import source_digest
-from pipeline.errors import InvalidScene, InvalidSettings
+from pipeline.errors import InvalidScene, InvalidSettings, ReadFailed
 from pipeline.settings import DecloudSettings
 
 METHOD = 1
@@ -74,29 +75,6 @@ def run_key(
     return RunKey(hashlib.sha256(text.encode()).hexdigest(), parts)
 
 
-def checkpoint_digest(checkpoint: str) -> str:
-    """sha256 over the weights and the card of a checkpoint, without loading either.
-
-    Raises InvalidSettings where there is no such file.
-    """
-    if checkpoint == "identity":
-        return "identity"
-    if checkpoint == "default":
-        weights = Path(str(resources.files("srgan") / "weights" / "default.safetensors"))
-    else:
-        weights = Path(checkpoint)
-    digest = hashlib.sha256()
-    for path in (weights, weights.with_suffix(".json")):
-        try:
-            digest.update(path.read_bytes())
-        except OSError as error:
-            raise InvalidSettings(
-                f"--checkpoint {checkpoint}: {path} cannot be read ({error.strerror}); name a .safetensors file that "
-                "has its .json card beside it, or `default`"
-            ) from error
-    return digest.hexdigest()
-
-
 def without_credentials(href: str) -> str:
     """A path or URL without user, password, query and fragment: signed URLs keep their secrets there.
 
@@ -137,10 +115,8 @@ def _digest(asset: BandAsset, cache: Path | None) -> str:
         return without_credentials(asset.href)
     try:
         return source_digest(path, cache)
-    except OSError as error:
-        raise InvalidScene(
-            f"{asset.href}: cannot be read ({error.strerror or error}); check the path of {asset.band}"
-        ) from error
+    except ReadFailed as error:
+        raise InvalidScene(f"{error}; check the path of {asset.band}") from error
 
 
 def _glance(item: SceneItem, names: Sequence[str]) -> dict[str, Any]:
@@ -177,10 +153,8 @@ def _mask(mask: str, cache: Path | None) -> dict[str, str]:
         return {"method": mask} | {name: _version(name) for name in packages.get(mask, [])}
     try:
         return {"method": "raster", "digest": source_digest(Path(mask), cache)}
-    except OSError as error:
-        raise InvalidSettings(
-            f"--mask {mask}: cannot be read ({error.strerror or error}); use auto, scl, s2cloudless, csmask or a raster"
-        ) from error
+    except ReadFailed as error:
+        raise InvalidSettings(f"--mask {error}; use auto, scl, s2cloudless, csmask or a raster") from error
 
 
 def _version(package: str) -> str:

@@ -41,7 +41,7 @@ class DecloudSettings(BaseModel):
         None, ge=0, description="Overlap of neighbouring tiles, pixels; the checkpoint's margin if unset"
     )
     precision: Literal["auto", "fp32"] = Field("auto", description="auto: fp32, the reference")
-    clip: bool = Field(False, description="Process only what lies inside the area of interest")
+    clip: bool = Field(default=False, description="Process only what lies inside the area of interest")
 
     @field_validator("bands")
     @classmethod

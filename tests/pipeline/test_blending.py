@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pipeline.blending import axis_weights, tile_weights
 from pipeline.tiling import Axis
@@ -41,5 +40,5 @@ def test_a_tile_fades_out_towards_its_neighbour():
     weights = axis_weights(Axis(600, 256, 64))
     assert weights[0, 191] == 1.0
     assert (np.diff(weights[0, 191:]) < 0).all()
-    with pytest.raises(ValueError, match="weights|index|not in tuple|tuple"):
+    with pytest.raises(ValueError, match="not in tuple"):
         tile_weights(Axis(600, 256, 64), Axis(600, 256, 64), 5, 0)
