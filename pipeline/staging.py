@@ -47,7 +47,7 @@ class Staging:
         """The block, or None where it is not there or was damaged (it is then computed again)."""
         path = self.path(rows, cols)
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
         except FileNotFoundError:
             return None
