@@ -42,5 +42,5 @@ def test_the_second_is_told_and_a_killed_holder_lets_go(tmp_path):
 
 def test_an_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(WriteFailed, match="not writable .*--output"), locked(tmp_path / "file" / "x.lock"):
+    with pytest.raises(WriteFailed, match=r"not writable .*--output"), locked(tmp_path / "file" / "x.lock"):
         pass

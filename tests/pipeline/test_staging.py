@@ -61,7 +61,7 @@ def test_a_full_disk_leaves_no_half_block(tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
     try:
-        with pytest.raises(WriteFailed, match="block not written .*free space and run again"):
+        with pytest.raises(WriteFailed, match=r"block not written .*free space and run again"):
             staging.save(result())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
