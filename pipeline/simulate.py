@@ -98,9 +98,9 @@ def simulate_area(folder: Path, seed: int = 7, size: int = 768, dates: Sequence[
     catalogue, truth = folder / "stac", folder / "truth"
     items, cloudy = {}, []
     try:
-        for number, date in enumerate(dates):
+        for date in dates:
             platform = "sentinel-2a" if date.day % 10 == 0 else "sentinel-2b"
-            when = _FIRST + timedelta(days=date.day, seconds=number)
+            when = _FIRST + timedelta(days=date.day)
             identifier = item_id(platform, when)
             home = catalogue / COLLECTION / identifier
             sun, classes = _write_date(
@@ -191,8 +191,8 @@ def _digital(reflectance: np.ndarray, noise: np.ndarray, inside: np.ndarray) -> 
 
 def _write_raster(path: Path, values: np.ndarray, gsd: int, driver: str) -> None:
     import rasterio
+    from affine import Affine
     from rasterio.errors import RasterioError
-    from rasterio.transform import from_origin
 
     layout: dict[str, object] = {"tiled": True, "blockxsize": 256, "blockysize": 256, "zstd_level": 1, "predictor": 2}
     if driver == "COG":
@@ -205,7 +205,7 @@ def _write_raster(path: Path, values: np.ndarray, gsd: int, driver: str) -> None
         "count": 1,
         "dtype": values.dtype,
         "crs": CRS,
-        "transform": from_origin(*ORIGIN, gsd, gsd),
+        "transform": Affine(gsd, 0, ORIGIN[0], 0, -gsd, ORIGIN[1]),
         "nodata": 0,
         "compress": "ZSTD",
     }
@@ -225,9 +225,12 @@ def _footprint(size: int, missing: float) -> BaseGeometry:
     from rasterio.warp import transform_geom
     from shapely.geometry import Polygon, box, mapping, shape
 
-    seen = Polygon([(0, 0), (_edge(0, size, missing), 0), (_edge(size, size, missing), size), (0, size)])
-    corners = shape(seen.intersection(box(0, 0, size, size))).exterior.coords
-    outline = Polygon([(ORIGIN[0] + PIXEL * x, ORIGIN[1] - PIXEL * y) for x, y in corners])
+    left, top, edge = ORIGIN[0], ORIGIN[1], PIXEL * size
+    ends = (PIXEL * _edge(row, size, missing) for row in (0, size))
+    seen = Polygon(
+        [(left, top), *zip((left + end for end in ends), (top, top - edge), strict=True), (left, top - edge)]
+    )
+    outline = seen.intersection(box(left, top - edge, left + edge, top))
     degrees: BaseGeometry = shape(transform_geom(CRS, "EPSG:4326", mapping(outline), precision=7))
     return degrees
 
