@@ -1,0 +1,250 @@
+"""`References`: the other dates that show most of what the scene's clouds hide, brought to the scene's level.
+
+Candidates are ranked by the share of the scene's cloudy pixels that are clear in them, on a thinned grid where an SCL makes
+that cheap; full masks are made for the chosen ones only. A candidate that does not serve is passed over with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.item import SceneItem
+from pipeline.classes import CLEAR, SNOW, SceneClassification, is_cloudy
+from pipeline.cloudmask import BLOCK, CloudMask, make_cloud_mask, nodata_everywhere
+from pipeline.errors import InvalidSettings, PipelineError
+from pipeline.growth import dilate, effective_radius
+from pipeline.harmonise import Fit, fit_band
+from pipeline.radiometry import check_radiometry
+from pipeline.reader import step_for
+from pipeline.scene import Scene, open_scene
+
+_RANKING = 500_000  # pixels of the thinned grid on which candidates are ranked
+_SAMPLE = 1_000_000  # pixels of the thinned grid on which they are harmonised
+_NEAR_TIE = 0.05  # of the cloudy pixels: below that the nearer date is the better one
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """One other date on the grid of the scene."""
+
+    scene: Scene
+    """Open; whoever asked for the references closes it."""
+    mask: CloudMask
+    """Grown."""
+    days: float
+    """Signed distance to the scene, days; positive: later."""
+    gain: Mapping[str, float]
+    """Per band: harmonised = gain * reflectance + offset."""
+    offset: Mapping[str, float]
+    """Per band, reflectance units."""
+    harmonised: Mapping[str, bool]
+    """Per band; False where too few jointly clear pixels were there (gain 1, offset 0)."""
+    share: float
+    """Share of the scene's cloudy pixels that are clear here, 0..1, as ranked."""
+
+    @property
+    def id(self) -> str:
+        """Id of the date's item."""
+        return self.scene.id
+
+    def valid(self, rows: slice, cols: slice) -> NDArray[np.bool_]:
+        """Where a window of the work grid is clear or snow on this date; bool (rows, cols)."""
+        classes = self.mask.classes[rows, cols]
+        clear: NDArray[np.bool_] = (classes == CLEAR) | (classes == SNOW)
+        return clear
+
+    def reflectance(self, name: str, rows: slice, cols: slice) -> NDArray[np.float32]:
+        """Harmonised reflectance of band `name`, float32 (rows, cols) in the BAND's own grid.
+
+        Meaningless where the date has no data: see `valid`.
+        """
+        band = self.scene.band(name)
+        gain = self.gain[name] * band.scale
+        offset = self.gain[name] * band.offset + self.offset[name]
+        return self.scene.read(name, rows, cols).astype(np.float32) * np.float32(gain) + np.float32(offset)
+
+
+@dataclass(frozen=True)
+class References:
+    """The chosen dates, and why others were not."""
+
+    references: tuple[Reference, ...] = ()
+    """Best first."""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Id of a candidate that cannot serve -> reason; those that were only not the best are not in it."""
+
+
+def select_references(
+    scene: Scene,
+    mask: CloudMask,
+    candidates: Sequence[SceneItem],
+    count: int,
+    window_days: float,
+    method: str = "auto",
+    grow_m: float = 150.0,
+) -> References:
+    """The `count` candidates that are clear under most of the scene's cloudy pixels, at most `window_days` away.
+
+    Dates within 5 % of the best share: the nearer in time first, then by id. `method` and `grow_m` as for the scene's
+    mask (a user's raster belongs to the scene alone: other dates are then masked by `auto`). Never raises for what is
+    wrong with a candidate. Raises ReadFailed or InvalidScene where the scene itself cannot be read.
+    """
+    if count < 0 or window_days < 0:
+        raise InvalidSettings(f"references {count} and window of {window_days} days must not be negative")
+    skipped: dict[str, str] = {}
+    if count == 0 or not is_cloudy(mask.classes).any():
+        return References()
+    method = method if method in {"auto", "scl", "s2cloudless", "csmask"} else "auto"
+    with ExitStack() as opened:
+        ranked = []
+        for item in sorted(_within(scene, candidates, window_days), key=lambda item: item.id):
+            try:
+                other = _Candidate.of(scene, mask, item, method, grow_m)
+            except PipelineError as error:
+                skipped[item.id] = str(error)
+                continue
+            opened.callback(other.scene.close)
+            if other.share > 0:
+                ranked.append(other)
+            else:
+                skipped[item.id] = "no pixel under the scene's clouds is clear"
+        chosen: list[Reference] = []
+        while ranked and len(chosen) < count:
+            best = _best(ranked, scene)
+            ranked.remove(best)
+            try:
+                chosen.append(best.reference(scene, mask, method, grow_m))
+            except PipelineError as error:
+                skipped[best.scene.id] = str(error)
+        # Opened files of those passed over close with the stack; the chosen open theirs again when they are read.
+    return References(tuple(chosen), MappingProxyType(skipped))
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A date that could serve."""
+
+    scene: Scene
+    share: float
+    mask: CloudMask | None
+    """Full mask, where ranking needed it already."""
+
+    @classmethod
+    def of(cls, scene: Scene, mask: CloudMask, item: SceneItem, method: str, grow_m: float) -> _Candidate:
+        missing = [band.name for band in scene.bands if band.name not in item.bands]
+        if missing:
+            raise InvalidSettings(f"it lacks the bands {', '.join(missing)}")
+        other = open_scene(item, [band.name for band in scene.bands])
+        try:
+            _same_grid(scene, other)
+            check_radiometry(other)
+            if method in {"auto", "scl"} and item.scl is not None:
+                step = step_for(scene.shape, _RANKING)
+                clear = _clear_thinned(other, step, grow_m)
+                cloudy = is_cloudy(mask.classes[step // 2 :: step, step // 2 :: step])
+                return cls(other, _share(cloudy, clear), None)
+            full = make_cloud_mask(other, method, grow_m)
+            return cls(other, _share(is_cloudy(mask.classes), _clear(full.classes)), full)
+        except BaseException:
+            other.close()
+            raise
+
+    def reference(self, scene: Scene, mask: CloudMask, method: str, grow_m: float) -> Reference:
+        own = self.mask or make_cloud_mask(self.scene, method, grow_m)
+        fits = harmonise(scene, mask, self.scene, own)
+        return Reference(
+            self.scene,
+            own,
+            _days(scene, self.scene.item),
+            MappingProxyType({name: fit.gain for name, fit in fits.items()}),
+            MappingProxyType({name: fit.offset for name, fit in fits.items()}),
+            MappingProxyType({name: fit.harmonised for name, fit in fits.items()}),
+            self.share,
+        )
+
+
+def harmonise(scene: Scene, mask: CloudMask, other: Scene, other_mask: CloudMask) -> dict[str, Fit]:
+    """Per band of `scene`, the fit of `other` to it, on a thinned sample of cells that are wholly clear in both."""
+    step = step_for(scene.shape, _SAMPLE)
+    clear = _cells_clear(mask.classes, step) & _cells_clear(other_mask.classes, step)
+    fits = {}
+    for band in scene.bands:
+        other_band = other.band(band.name)
+        ours, theirs = scene.read_decimated(band.name, step), other.read_decimated(band.name, step)
+        joint = clear.copy()
+        for pixels, nodata in ((ours, band.nodata), (theirs, other_band.nodata)):
+            if nodata is not None:
+                joint &= pixels != nodata
+        fits[band.name] = fit_band(
+            theirs[joint] * other_band.scale + other_band.offset, ours[joint] * band.scale + band.offset
+        )
+    return fits
+
+
+def _within(scene: Scene, candidates: Sequence[SceneItem], window_days: float) -> list[SceneItem]:
+    """Candidates in the window that are not the scene itself, each id once."""
+    found = {item.id: item for item in candidates if abs(_days(scene, item)) <= window_days}
+    return [item for item in found.values() if item.id != scene.id and item.datetime != scene.item.datetime]
+
+
+def _best(ranked: Sequence[_Candidate], scene: Scene) -> _Candidate:
+    top = max(candidate.share for candidate in ranked)
+    close = [candidate for candidate in ranked if candidate.share >= top - _NEAR_TIE]
+    return min(close, key=lambda candidate: (abs(_days(scene, candidate.scene.item)), candidate.scene.id))
+
+
+def _days(scene: Scene, item: SceneItem) -> float:
+    return (item.datetime - scene.item.datetime).total_seconds() / _DAY
+
+
+def _same_grid(scene: Scene, other: Scene) -> None:
+    for band in scene.bands:
+        ours, theirs = band.geobox, other.band(band.name).geobox
+        tolerance = 0.01 * abs(ours.transform.a)
+        moved = max(abs(a - b) for a, b in zip(ours.transform, theirs.transform, strict=True))
+        if ours.crs != theirs.crs or ours.shape != theirs.shape or moved > tolerance:
+            raise InvalidSettings(f"its {band.name} lies on another grid than that of {scene.id}")
+
+
+def _share(cloudy: NDArray[np.bool_], clear: NDArray[np.bool_]) -> float:
+    return int(np.count_nonzero(cloudy & clear)) / max(int(np.count_nonzero(cloudy)), 1)
+
+
+def _clear(classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    clear: NDArray[np.bool_] = (classes == CLEAR) | (classes == SNOW)
+    return clear
+
+
+def _clear_thinned(scene: Scene, step: int, grow_m: float) -> NDArray[np.bool_]:
+    """Clear pixels by SCL at the middle of every `step` x `step` pixels, grown on the thinned grid."""
+    source = SceneClassification.of(scene)
+    rows, cols = scene.shape
+    strip = max(BLOCK // step, 1) * step
+    parts = []
+    for top in range(0, rows, strip):
+        window = slice(top, min(top + strip, rows)), slice(0, cols)
+        classes = np.where(nodata_everywhere(scene, *window), np.uint8(0), source.read(*window))
+        parts.append(classes[step // 2 :: step, step // 2 :: step])
+    thinned = np.concatenate(parts)
+    height, width = scene.pixel_size
+    radius = effective_radius(grow_m, scene.pixel_size)
+    cloudy = dilate(is_cloudy(thinned), radius, (height * step, width * step))
+    return _clear(thinned) & ~cloudy
+
+
+def _cells_clear(classes: NDArray[np.uint8], step: int) -> NDArray[np.bool_]:
+    """Cells of `step` x `step` pixels that are clear throughout (snow melts: it is no measure of the light)."""
+    strip = max(BLOCK // step, 1) * step
+    parts = []
+    for top in range(0, classes.shape[0], strip):
+        clear = classes[top : top + strip] == CLEAR
+        clear = np.logical_and.reduceat(clear, np.arange(0, clear.shape[0], step), axis=0)
+        parts.append(np.logical_and.reduceat(clear, np.arange(0, clear.shape[1], step), axis=1))
+    return np.concatenate(parts)
