@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.block import BlockResult, SceneJob
-from pipeline.cloudmask import CloudMask
 from pipeline.composite import Provenance, refine
-from pipeline.preview import Preview
-from pipeline.scene import SceneBand
 from pipeline.seams import SeamScore
-from pipeline.sink import Sink
+
+if TYPE_CHECKING:
+    from pipeline.cloudmask import CloudMask
+    from pipeline.preview import Preview
+    from pipeline.scene import SceneBand
+    from pipeline.sink import Sink
 
 _RGB = ("B04", "B03", "B02")
 

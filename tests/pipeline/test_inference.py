@@ -1,0 +1,96 @@
+"""The network seam: results in order, the same for any number of workers, channels where they belong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import InvalidSettings
+from pipeline.inference import Identity, TileInput, TorchRestorer, open_restorer, pick_device
+from srgan.checkpoint import Checkpoint
+from srgan.generator import Generator
+from srgan.spec import BANDS, ModelSpec
+
+NAMES = ("B02", "B03", "B04", "B08")
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    torch.manual_seed(3)
+    spec = ModelSpec.tiny()
+    generator = Generator(spec)
+    # A new generator starts as a plain fill: shake every weight, so that a wrong channel shows.
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    return Checkpoint("made", spec, generator.eval(), "0" * 64, {})
+
+
+def tiles(count: int, dates: int = 1) -> list[TileInput]:
+    rng = np.random.default_rng(7)
+    return [
+        TileInput(
+            cloudy=rng.random((4, SIZE, SIZE), np.float32) * 0.4,
+            mask=(rng.random((SIZE, SIZE)) < 0.3).astype(np.float32),
+            valid=rng.random((SIZE, SIZE)) < 0.95,
+            references=rng.random((dates, 4, SIZE, SIZE), np.float32) * 0.4,
+            reference_valid=rng.random((dates, SIZE, SIZE)) < 0.8,
+            days=tuple(float(3 * i - 5) for i in range(dates)),
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("dates", [0, 2])
+def test_the_number_of_workers_moves_no_bit(checkpoint, dates):
+    results = []
+    for workers in (1, 2, 3):
+        restorer = TorchRestorer(checkpoint, NAMES, workers=workers)
+        results.append(list(restorer.restore(iter(tiles(5, dates)))))
+        restorer.close()
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+    assert results[0][0].shape == (4, SIZE, SIZE)
+    assert not np.array_equal(results[0][0], results[0][1])
+
+
+def test_channels_absent_bands_and_dates_reach_the_generator(checkpoint):
+    tile = tiles(1, 2)[0]
+    cloudy = torch.zeros(1, 13, SIZE, SIZE)
+    references = torch.zeros(1, 2, 13, SIZE, SIZE)
+    present = torch.zeros(1, 13)
+    for i, name in enumerate(NAMES):
+        at = BANDS.index(name)
+        cloudy[0, at] = torch.from_numpy(tile.cloudy[i])
+        references[0, :, at] = torch.from_numpy(tile.references[:, i])
+        present[0, at] = 1
+    with torch.inference_mode():
+        expected = checkpoint.generator(
+            cloudy, present, torch.from_numpy(tile.mask)[None, None], torch.from_numpy(tile.valid)[None, None].float(),
+            references, torch.from_numpy(tile.reference_valid)[None, :, None].float(), torch.tensor([tile.days]),
+        ).restored[0, [BANDS.index(name) for name in NAMES]]  # fmt: skip
+    restorer = TorchRestorer(checkpoint, NAMES, workers=2)
+    (found,) = restorer.restore([tile])
+    restorer.close()
+    assert np.allclose(found, expected.numpy(), atol=1e-5)
+
+
+def test_the_process_keeps_its_number_of_threads(checkpoint):
+    before = torch.get_num_threads()
+    restorer = TorchRestorer(checkpoint, NAMES, workers=2)
+    list(restorer.restore(tiles(2)))
+    restorer.close()
+    assert torch.get_num_threads() == before
+
+
+def test_identity_and_devices():
+    tile = tiles(1)[0]
+    assert np.array_equal(next(Identity().restore([tile])), tile.cloudy)
+    assert open_restorer("identity", NAMES).name == "identity"
+    assert pick_device("cpu") == "cpu"
+    if not torch.cuda.is_available():
+        assert pick_device("auto") == "cpu"
+        with pytest.raises(InvalidSettings, match="--device cuda:1: this machine's torch sees no CUDA device"):
+            pick_device("cuda:1")
