@@ -1,0 +1,112 @@
+"""`Preview`: the picture of a product, before and after side by side, gathered while the stripes pass.
+
+Each pixel of the picture is the mean of a square of scene pixels. Sums are integers and the squares lie on the scene's grid, so the
+picture does not depend on how the stripes are cut.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import InvalidSettings
+from pipeline.sink import write_failed
+
+PREVIEW = "preview.png"
+THUMBNAIL = "thumbnail.png"
+THUMBNAIL_WIDTH = 256
+_GAP = 4
+"""Width of the line between before and after, pixels."""
+_GAMMA = 1.7
+"""Lifts the dark half: most land reflects less than a tenth in the visible."""
+_ROWS = 256
+"""Rows summed at a time, to bound what is copied."""
+
+
+class Preview:
+    """Two small RGB pictures in the making."""
+
+    def __init__(self, shape: tuple[int, int], max_size: int = 1024, nodata: int | None = None) -> None:
+        """Start a preview of a scene of `shape` (rows, cols), each side at most `max_size` pixels.
+
+        A pixel that is `nodata` in all three channels is left out of the means; squares without any other stay black.
+        """
+        if min(shape) < 1 or max_size < 1:
+            raise InvalidSettings(f"preview of shape {shape} in {max_size} pixels: both must be positive")
+        self.factor = -(-max(shape) // max_size)
+        """Scene pixels per picture pixel and axis."""
+        self._width, self._nodata = shape[1], nodata
+        rows, cols = (-(-size // self.factor) for size in shape)
+        dtype = np.uint32 if self.factor**2 * 65535 < 2**32 else np.uint64
+        self._sums = np.zeros((2, 3, rows, cols), dtype)
+        self._counts = np.zeros((2, rows, cols), dtype)
+
+    def add(self, row: int, before: npt.NDArray[np.uint16], after: npt.NDArray[np.uint16]) -> None:
+        """Take in one stripe: DN of (3, rows, cols) as red, green, blue; `row` is its first row. Each row once, in any order."""
+        for side, image in enumerate((before, after)):
+            if image.ndim != 3 or image.shape[0] != 3 or image.shape[2] != self._width:
+                raise InvalidSettings(f"preview stripe of shape {image.shape}, expected (3, rows, {self._width})")
+            for start in range(0, image.shape[1], _ROWS):
+                self._add(side, row + start, image[:, start : start + _ROWS])
+
+    def means(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """Mean DN (2, 3, rows, cols) before and after, NaN where there is nothing, and bool (2, rows, cols), True = something."""
+        there = self._counts > 0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self._sums / self._counts[:, None].astype(np.float64), there
+
+    def render(self) -> npt.NDArray[np.uint8]:
+        """The picture (rows, cols, 3), before on the left, after on the right, both in the same stretch."""
+        means, there = self.means()
+        low, high = _stretch(means, there)
+        scaled = np.clip((means - low) / (high - low), 0, 1) ** (1 / _GAMMA)
+        pixels = np.where(there[:, None], np.rint(scaled * 255), 0).astype(np.uint8).transpose(0, 2, 3, 1)
+        line = np.full((pixels.shape[1], _GAP, 3), 255, np.uint8)
+        return np.concatenate([pixels[0], line, pixels[1]], axis=1)
+
+    def save(self, folder: Path) -> None:
+        """Write `preview.png`, and `thumbnail.png` of at most 256 pixels width. Raises WriteFailed."""
+        from PIL import Image
+
+        picture = Image.fromarray(self.render())
+        width = min(THUMBNAIL_WIDTH, picture.width)
+        height = max(1, round(picture.height * width / picture.width))
+        try:
+            picture.save(folder / PREVIEW)
+            picture.resize((width, height), Image.Resampling.LANCZOS).save(folder / THUMBNAIL)
+        except OSError as error:
+            raise write_failed(error, folder / PREVIEW) from error
+
+    def _add(self, side: int, row: int, image: npt.NDArray[np.uint16]) -> None:
+        cells = np.arange(row, row + image.shape[1]) // self.factor
+        rows = np.flatnonzero(np.diff(cells, prepend=-1))
+        cols = np.arange(0, self._width, self.factor)
+        if self._nodata is None:
+            there = np.ones(image.shape[1:], np.uint8)
+        else:
+            there = (image != self._nodata).any(axis=0).astype(np.uint8)
+            image = image * there
+        dtype = self._sums.dtype
+        window = slice(int(cells[0]), int(cells[-1]) + 1)
+        sums = np.add.reduceat(np.add.reduceat(image, rows, axis=1, dtype=dtype), cols, axis=2, dtype=dtype)
+        self._sums[side, :, window] += sums
+        self._counts[side, window] += np.add.reduceat(
+            np.add.reduceat(there, rows, axis=0, dtype=dtype), cols, axis=1, dtype=dtype
+        )
+
+
+def _stretch(means: npt.NDArray[np.float64], there: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """DN that become black and white, from the pixels of "after" that were clear, if there are enough of them.
+
+    One pair for all channels, so that colours stay true. Pixels that nobody changed were clear: what was made up, well or badly, does
+    not decide how the scene looks.
+    """
+    clear = there[1] & (means[0] == means[1]).all(axis=0)
+    used = means[1][:, clear if clear.sum() >= max(1, 0.05 * there[1].sum()) else there[1]]
+    if used.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(used, [1, 99])
+    # A flat scene shows as flat: no stretch below a hundredth of reflectance.
+    return float(low), float(max(high, low + 100))
