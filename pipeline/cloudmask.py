@@ -138,11 +138,12 @@ def _add_shadows(scene: Scene, classes: NDArray[np.uint8], block: int) -> str:
     shadows = find_shadows(scene, classes)
     if shadows is None:
         return ""
-    for rows, cols in blocks(scene.shape, block):
-        window = classes[rows, cols]
-        clear = window == CLEAR
-        if clear.any():
-            window[shadows.read(rows, cols) & clear] = SHADOW
+    with shadows:
+        for rows, cols in blocks(scene.shape, block):
+            window = classes[rows, cols]
+            clear = window == CLEAR
+            if clear.any():
+                window[shadows.read(rows, cols) & clear] = SHADOW
     return " + shadows by geometry"
 
 
