@@ -19,7 +19,9 @@ from catalogs.hrefs import is_remote
 TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and between two pieces of an answer."""
 RETRIES = 3
-"""Further tries after a lost connection or an answer 429, 500, 502, 503, 504; waits of 0, 1 and 2 s between them."""
+"""Further tries after a lost connection or an answer 429, 500, 502, 503, 504."""
+BACKOFF = 0.5
+"""Seconds; the second wait is twice that, each further one twice the one before, 20 s at most."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def session() -> Iterator[StacApiIO]:
     """A connection pool for `read_json` and pystac-client, closed at the end."""
     retry = Retry(
         total=RETRIES,
-        backoff_factor=0.5,
+        backoff_factor=BACKOFF,
         status_forcelist=(429, 500, 502, 503, 504),
         allowed_methods=None,
         backoff_max=20,
@@ -90,7 +92,8 @@ def read_json(href: str, io: StacApiIO) -> dict[str, Any]:
 
 def api_failure(error: APIError, href: str) -> CatalogError:
     """`error` as ours: InvalidItem where asking again will not help (4xx), else SourceUnavailable."""
-    status = error.status_code
+    # pystac-client sets it only where there was an answer.
+    status: int | None = getattr(error, "status_code", None)
     reason = " ".join(str(error).split())[:300]
     if status is not None and 400 <= status < 500 and status not in (408, 429):
         return InvalidItem(f"{href}: refused with status {status}: {reason or 'no reason given'}")

@@ -52,7 +52,7 @@ def open_sources(paths: Sequence[str], bands: Sequence[str] | None = None) -> li
 def _open(path: str) -> SceneItem | Header:
     remote = is_remote(path)
     name = path.partition("?")[0].lower()
-    if remote and not name.endswith(_RASTERS) or name.endswith((".json", ".geojson")):
+    if (remote and not name.endswith(_RASTERS)) or name.endswith((".json", ".geojson")):
         with session() as io:
             document = read_json(path, io)
         if document.get("type") in ("Catalog", "Collection", "FeatureCollection"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import shapely
-from shapely.geometry import Polygon, box, mapping
+from shapely.geometry import Polygon, mapping
 from shapely.geometry.base import BaseGeometry
 
 from catalogs.bands import BANDS
@@ -80,7 +80,7 @@ class Header:
         outline = outline.segmentize(max(outline.length / 80, 1e-9))
         try:
             to_lonlat = Transformer.from_crs(self.crs, "EPSG:4326", always_xy=True)
-            lon, lat = to_lonlat.transform(*zip(*outline.exterior.coords, strict=True), errcheck=True)
+            lon, lat = to_lonlat.transform(*outline.exterior.xy, errcheck=True)
             geometry = split_antimeridian(Polygon(list(zip(lon, lat, strict=True))))
         except (ProjError, ValueError, shapely.errors.ShapelyError) as error:
             raise InvalidItem(f"{self.path}: its grid does not fit its CRS: {error}") from None
@@ -149,7 +149,7 @@ def scene_of(bands: Mapping[str, tuple[Header, int]], scl: tuple[Header, int] | 
     }
     scl_asset = BandAsset("SCL", "SCL", scl[0].path, scl[1], 1.0, 0.0) if scl else None
     properties: dict[str, Any] = {} if moment else {"declouder:datetime_unknown": True}
-    tile = tile_in(stems[0])
+    tile = tile_in(stems[0]) or tile_in(identifier)
     if tile:
         properties["grid:code"] = f"MGRS-{tile}"
     level = "L2A" if scl else "L1C" if "B10" in assets else level_in(files[0].path)
@@ -258,10 +258,10 @@ def _same_scene(files: Sequence[Header]) -> None:
                 raise InvalidItem(f"bands of different scenes: {pair} name {what}s {mine} and {theirs}")
         if first.crs != other.crs and not _same_crs(first.crs, other.crs):
             raise InvalidItem(f"bands of different scenes: {pair} have different CRSs")
-        mine, theirs = (box(*Polygon(header.corners()).bounds).bounds for header in (first, other))
+        extents = [Polygon(header.corners()).bounds for header in (first, other)]
         tolerance = max(first.pixel, other.pixel)
-        if any(abs(a - b) > tolerance for a, b in zip(mine, theirs, strict=True)):
-            raise InvalidItem(f"bands of different scenes: {pair} cover {mine} and {theirs}")
+        if any(abs(a - b) > tolerance for a, b in zip(*extents, strict=True)):
+            raise InvalidItem(f"bands of different scenes: {pair} cover {extents[0]} and {extents[1]}")
 
 
 def _same_crs(first: str, second: str) -> bool:

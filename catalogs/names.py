@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 
 from catalogs.bands import find_band
 
@@ -46,9 +46,8 @@ def date_in(text: str) -> datetime | None:
     for match in _DATE.finditer(text):
         year, _, month, day, hour, minute, second = match.groups()
         try:
-            return datetime(
-                int(year), int(month), int(day), *(int(part or 0) for part in (hour, minute, second)), tzinfo=UTC
-            )
+            clock = time(int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC)
+            return datetime.combine(date(int(year), int(month), int(day)), clock)
         except ValueError:  # 31 February: digits that are no date
             continue
     return None
@@ -64,7 +63,7 @@ def common_id(stems: Sequence[str], fallback: str) -> str:
     """
     prefix = stems[0]
     if len(stems) > 1:
-        prefix = os.path.commonprefix(list(stems))
+        prefix = os.path.commonprefix(list(stems))  # noqa: RUF071 - characters are what is meant
         if any(len(stem) > len(prefix) and not _TOKENS.match(stem[len(prefix)]) for stem in stems):
             prefix = _last_boundary(prefix)
     cleaned = _clean(prefix)

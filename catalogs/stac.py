@@ -18,7 +18,7 @@ from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 
 import pystac
-from shapely.geometry import box
+from shapely.geometry import box, mapping
 from shapely.geometry.base import BaseGeometry
 
 from catalogs.bands import BANDS
@@ -68,13 +68,22 @@ def resolve_item(
     def asset_of(found: _Found) -> BandAsset:
         values = radiometry_of(assets[found.key], found.index, properties, rules.offset, f"{where}: asset {found.key}")
         scale, offset = (1.0, 0.0) if found.band == "SCL" else (values.scale, values.offset)
-        return BandAsset(found.band, found.key, found.href, found.index, scale, offset, values.nodata)
+        # A file of several bands becomes several files of a product, so its bands need keys of their own.
+        key = found.key if sum(other.key == found.key for other in used) == 1 else found.band
+        return BandAsset(found.band, key, found.href, found.index, scale, offset, values.nodata)
 
     resolved = {found.band: asset_of(found) for found in used}
     scl = resolved.pop("SCL", None)
     if not resolved:
         reasons = "; ".join(sorted({f"{name}: {reason}" for name, reason in left_out.items()})[:3])
         raise InvalidItem(f"{where}: no Sentinel-2 band can be used ({reasons or 'no asset is named like one'})")
+    level = _level(item, scl is not None or "SCL" in left_out, "B10" in resolved or "B10" in left_out)
+    if not any(link.get("rel") == "collection" for link in item["links"]):
+        # STAC allows the one only with the other, and items that were taken out of a catalogue often lack the link.
+        item.pop("collection", None)
+    footprint = _footprint(item, where)
+    if footprint is not None and not item.get("geometry"):
+        item["geometry"] = mapping(footprint)  # a box without a geometry is not allowed either
     zenith = properties.get("s2:mean_solar_zenith")
     elevation = properties.get("view:sun_elevation", 90 - zenith if isinstance(zenith, int | float) else None)
     return SceneItem(
@@ -82,13 +91,13 @@ def resolve_item(
         datetime=_datetime(item, where),
         bands={name: resolved[name] for name in BANDS if name in resolved},
         scl=scl,
-        level=_level(item, scl is not None or "SCL" in left_out, "B10" in resolved or "B10" in left_out),
+        level=level,
         tile=tile_of(item),
         baseline=baseline_of(properties),
         cloud_cover=_float(properties.get("eo:cloud_cover")),
         sun_azimuth=_float(properties.get("view:sun_azimuth", properties.get("s2:mean_solar_azimuth"))),
         sun_elevation=_float(elevation),
-        geometry=_footprint(item, where),
+        geometry=footprint,
         origin=where,
         stac=item,
         left_out=left_out,
@@ -118,10 +127,11 @@ def _parsed(stac: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise InvalidItem(f"{where}: is no STAC item: an asset has no href")
     recent = stac.get("stac_version") in ("1.0.0", "1.1.0")
     try:
-        item = pystac.Item.from_dict(dict(stac), href=where, preserve_dict=True, migrate=not recent)
+        # Without its links: pystac would fetch the root to write the item.
+        item = pystac.Item.from_dict({**stac, "links": []}, preserve_dict=True, migrate=not recent)
         if recent:
             return deepcopy(dict(stac))
-        return item.to_dict(include_self_link=False, transform_hrefs=False)
+        return item.to_dict(include_self_link=False) | {"links": deepcopy(stac.get("links") or [])}
     except (pystac.STACError, pystac.STACTypeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InvalidItem(f"{where}: is no valid STAC item: {type(error).__name__}: {error}") from None
 
