@@ -1,0 +1,137 @@
+"""`decloud_scene_flow` and `decloud_aoi`: the main job as Prefect flows.
+
+Thin: which scenes there are is `selection`'s business, how one is done `pipeline`'s. A scene is one task. What may pass
+(a file that could not be read, a full disk) is tried again with growing waits; bad input is not. One scene that fails
+does not stop the rest, but the flow has then failed. Our run keys and published items say what is done, so nothing is
+cached here. Needs `flows.embedded.prepare_environment` beforehand where no server is configured.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task, exponential_backoff
+from pydantic import Field
+
+from catalogs.errors import SourceUnavailable
+from flows.artifacts import publish_run, publish_scene
+from flows.execution import SceneWork, decloud_one, run_all
+from flows.request import AreaRequest, SceneRequest
+from flows.selection import Selection, select
+from flows.summary import RunSummary, SceneSummary
+from flows.watch import Lines, Silent
+from pipeline.progress import Progress
+
+RETRIES = 3
+FIRST_WAIT = 10.0
+"""Seconds before the first retry; each further wait is twice as long, and up to half as long again by chance."""
+
+
+class SceneNotDone(Exception):
+    """A scene ended without a product; in its task only, so that Prefect sees what we saw."""
+
+    def __init__(self, scene: SceneSummary) -> None:
+        super().__init__(scene.line)
+        self.scene = scene
+
+
+class RunNotDone(Exception):
+    """Some scene of a run has no product, or part of the catalogue could not be read; raised after all were tried."""
+
+    def __init__(self, summary: RunSummary) -> None:
+        super().__init__(summary.headline)
+        self.summary = summary
+
+
+def may_pass(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's names
+    """Whether doing the same again may help; `state` holds the error."""
+    error = state.data
+    if isinstance(error, SceneNotDone):
+        return error.scene.state == "failed"
+    return isinstance(error, SourceUnavailable)
+
+
+@task(
+    name="search",
+    task_run_name="search",
+    retries=RETRIES,
+    retry_delay_seconds=exponential_backoff(FIRST_WAIT),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=may_pass,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def search_task(request: AreaRequest | SceneRequest) -> Selection:
+    """Find the scenes of a request."""
+    return select(request)
+
+
+@task(
+    name="decloud-scene",
+    task_run_name="{name}",
+    retries=RETRIES,
+    retry_delay_seconds=exponential_backoff(FIRST_WAIT),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=may_pass,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def scene_task(name: str, work: SceneWork) -> SceneSummary:  # noqa: ARG001 - names the task run
+    """Decloud one scene. Raises SceneNotDone where it has no product."""
+    logger = get_run_logger()
+    watcher = Lines(logger.info)
+    with watcher:
+        scene = decloud_one(work, watcher.scene(work.number, work.count, work.name))
+    publish_scene(scene)
+    if not scene.good:
+        raise SceneNotDone(scene)
+    watcher.ended(scene.line)
+    return scene
+
+
+@flow(name="decloud-aoi", flow_run_name="decloud-aoi {request.dates}", persist_result=False, validate_parameters=True)
+def decloud_aoi(
+    request: Annotated[AreaRequest, Field(description="Catalogue, area, dates, output, and how it is to be done")],
+) -> RunSummary:
+    """Decloud the scenes of a catalogue in an area and a span of time."""
+    return _run(request)
+
+
+@flow(name="decloud-scene", persist_result=False, validate_parameters=True)
+def decloud_scene_flow(
+    request: Annotated[SceneRequest, Field(description="Files or items, output, and how it is to be done")],
+) -> RunSummary:
+    """Decloud scenes that are named one by one."""
+    return _run(request)
+
+
+def run_flow(request: AreaRequest | SceneRequest) -> RunSummary:
+    """Run the flow that fits the request, in this process; a run with failed scenes is returned like any other."""
+    try:
+        return decloud_aoi(request) if isinstance(request, AreaRequest) else decloud_scene_flow(request)
+    except RunNotDone as error:
+        return error.summary
+
+
+def _run(request: AreaRequest | SceneRequest) -> RunSummary:
+    logger = get_run_logger()
+    selection = search_task(request)
+    for problem in selection.problems:
+        logger.warning(problem)
+    summary = run_all(request, selection, Silent(), _in_task)
+    publish_run(summary)
+    logger.log(logging.WARNING if summary.failed else logging.INFO, summary.headline)
+    if summary.failed:
+        raise RunNotDone(summary)
+    return summary
+
+
+def _in_task(work: SceneWork, progress: Progress) -> SceneSummary:  # noqa: ARG001 - the task has a logger of its own
+    try:
+        return scene_task(work.name, work)
+    except SceneNotDone as error:
+        return error.scene

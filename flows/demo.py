@@ -1,0 +1,5 @@
+"""`decloud demo`."""
+
+
+def demo() -> None:
+    """x"""

@@ -1,0 +1,41 @@
+"""The environment in which Prefect runs inside our own process: quiet, offline, out of the way of other installations."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+
+def prepare_environment(*, quiet: bool = False) -> None:
+    """Set what Prefect reads when it is first imported; whatever is set already stays.
+
+    A server that is configured (PREFECT_API_URL, or a profile of the user's) is used; else Prefect starts one in this
+    process, and keeps its small database in the user's cache.
+    """
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    # The first start makes the database: 20 s, the default, are not enough on a small machine.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    # What the scenes have to say is in their artifacts and on our own screen.
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR" if quiet else "INFO")
+    if "PREFECT_HOME" not in os.environ and not _configured():
+        os.environ["PREFECT_HOME"] = str(_home())
+
+
+def _configured() -> bool:
+    """Whether the user has set Prefect up."""
+    own = Path("~/.prefect/profiles.toml").expanduser()
+    return own.is_file() or "PREFECT_API_URL" in os.environ or "PREFECT_PROFILES_PATH" in os.environ
+
+
+def _home() -> Path:
+    """A folder of ours for this version of Prefect: another version's database may not fit."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    home = cache / "decloud" / f"prefect-{metadata.version('prefect')}"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="decloud-prefect-"))
+    return home if os.access(home, os.W_OK) else Path(tempfile.mkdtemp(prefix="decloud-prefect-"))

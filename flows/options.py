@@ -1,0 +1,174 @@
+"""The options that `plan` and `run` share, and the request that they make together.
+
+Defaults are written here as text only: what is not given is left to `DecloudSettings`, which need not be imported to
+print a help page. A test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pipeline.errors import InvalidSettings
+
+if TYPE_CHECKING:
+    from flows.request import AreaRequest, SceneRequest
+
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE...",
+        show_default=False,
+        help="A GeoTIFF, several single-band files of one scene, a SAFE folder, a STAC item (file or URL).",
+    ),
+]
+Catalog = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CAT",
+        help="A static STAC catalogue (path or URL), a STAC API (URL), or earth-search, planetary-computer, cdse.",
+    ),
+]
+Aoi = Annotated[
+    str | None,
+    typer.Option(metavar="AOI", help="Area: `w,s,e,n` in degrees, or a file that geopandas reads."),
+]
+Dates = Annotated[
+    str | None,
+    typer.Option(metavar="A/B", help="Span of time, both days included; `..` is an open end."),
+]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        metavar="B02,B03,...",
+        show_default="all",
+        help="Bands to process. Where a file's bands have no names: the name of each, in the file's order.",
+    ),
+]
+Format = Annotated[
+    Literal["cog", "zarr"] | None,
+    typer.Option(show_default="cog", help="COG files, or one Zarr v3 store a scene."),
+]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH|NAME",
+        show_default="default",
+        help="The network: a .safetensors file, `default`, or `identity` (no network, for tests).",
+    ),
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|scl|s2cloudless|csmask|PATH",
+        show_default="auto",
+        help="Who says where clouds are. auto: SCL where there is one, else an installed detector. "
+        "PATH: a raster, non-zero = cloud.",
+    ),
+]
+References = Annotated[
+    int | None,
+    typer.Option(metavar="K", show_default="2", help="Other dates to restore from; 0 = none."),
+]
+WindowDays = Annotated[
+    int | None,
+    typer.Option(metavar="N", show_default="30", help="Other dates at most this many days away."),
+]
+Grow = Annotated[
+    float | None,
+    typer.Option(metavar="M", show_default="150", help="Metres by which cloud and shadow are grown."),
+]
+Feather = Annotated[
+    float | None,
+    typer.Option(metavar="M", show_default="80", help="Metres over which the result fades in."),
+]
+MaxGenerated = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        show_default="0.6",
+        help="Refuse a scene of which a larger share would be made up without a clear other date.",
+    ),
+]
+Tile = Annotated[int | None, typer.Option(metavar="PX", show_default="256", help="Edge of the network's tiles.")]
+Overlap = Annotated[
+    int | None,
+    typer.Option(metavar="PX", show_default="the checkpoint's margin", help="Overlap of the tiles."),
+]
+Clip = Annotated[bool, typer.Option("--clip", help="Replace clouds only inside the area (--aoi).")]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="auto|cpu|cuda[:i]", show_default="auto", help="Where the network runs."),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", show_default="2GiB", help="Memory that may be held."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(metavar="N", show_default="all cores", help="Tiles side by side on a CPU."),
+]
+OptionalOutput = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder of the products, to see what is done.")
+]
+Output = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the products, a static STAC catalogue.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress; errors and results only.")]
+Debug = Annotated[bool, typer.Option("--debug", help="A traceback with an error.")]
+
+_SETTINGS = (
+    "format", "checkpoint", "mask", "grow", "feather", "references", "window_days", "max_generated", "tile", "overlap",
+    "clip",
+)  # fmt: skip
+_RESOURCES = ("max_memory", "workers", "device")
+
+
+def build_request(values: Mapping[str, Any]) -> AreaRequest | SceneRequest:
+    """The request that the options name; `values` are a command's parameters by name, None where not given.
+
+    Raises InvalidSettings for options that do not go together or hold wrong values.
+    """
+    # Pydantic's models are made when this is imported; a help page does without.
+    from flows.request import make_request
+
+    sources, catalog = values.get("sources") or [], values.get("catalog")
+    if sources and catalog:
+        raise InvalidSettings("give SOURCE or --catalog, not both")
+    if not sources and not catalog:
+        raise InvalidSettings("nothing to do: give a SOURCE, or --catalog with --aoi and --dates")
+    bands = _split(values["bands"]) if values.get("bands") is not None else None
+    request: dict[str, Any] = {
+        "output": values["output"],
+        "overwrite": bool(values.get("overwrite")),
+        "settings": _given(values, _SETTINGS) | ({} if bands is None else {"bands": bands}),
+        "resources": _given(values, _RESOURCES),
+    }
+    if catalog:
+        missing = [f"--{name}" for name in ("aoi", "dates") if not values.get(name)]
+        if missing:
+            raise InvalidSettings(f"--catalog needs {' and '.join(missing)} too")
+        request |= {"kind": "area", "catalog": catalog, "aoi": values["aoi"], "dates": values["dates"]}
+    else:
+        if values.get("dates"):
+            raise InvalidSettings("--dates goes with --catalog; a SOURCE is one date")
+        if values.get("clip") and not values.get("aoi"):
+            raise InvalidSettings("--clip needs an area: give --aoi")
+        request |= {"kind": "scenes", "sources": sources, "bands": bands, "aoi": values.get("aoi")}
+    made = make_request(request)
+    made.resources.resources()
+    return made
+
+
+def _given(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: values[name] for name in names if values.get(name) is not None}
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """Names in `B02,B03` or `B02 B03`."""
+    names = tuple(text.replace(",", " ").split())
+    if not names:
+        raise InvalidSettings("--bands is empty: name bands like B02,B03,B04,B08")
+    return names

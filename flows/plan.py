@@ -1,0 +1,135 @@
+"""`decloud plan`: what a run would do, before it does it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from flows import options
+
+if TYPE_CHECKING:
+    from flows.request import AreaRequest, SceneRequest
+    from flows.selection import Selection
+    from pipeline.plan import ScenePlan
+
+_HELP = """Show what a run would do: scenes, tiles that need the network, GB, minutes; new, done or stale.
+
+Example:
+
+  decloud plan --catalog earth-search --aoi 15.2,45.2,16.2,45.9 --dates 2023-08-01/2023-08-31 --output out
+
+stale: the folder holds a product of the scene that was made with other inputs or parameters. Nothing is restored and
+no product is written.
+"""
+
+
+def plan(
+    sources: options.Sources = None,
+    catalog: options.Catalog = None,
+    aoi: options.Aoi = None,
+    dates: options.Dates = None,
+    output: options.OptionalOutput = None,
+    bands: options.Bands = None,
+    format: options.Format = None,  # noqa: A002 - the option's name
+    checkpoint: options.Checkpoint = None,
+    mask: options.Mask = None,
+    references: options.References = None,
+    window_days: options.WindowDays = None,
+    grow: options.Grow = None,
+    feather: options.Feather = None,
+    max_generated: options.MaxGenerated = None,
+    tile: options.Tile = None,
+    overlap: options.Overlap = None,
+    device: options.Device = None,
+    max_memory: options.MaxMemory = None,
+    workers: options.Workers = None,
+    clip: options.Clip = False,  # noqa: FBT002 - a flag of the command line
+    json: options.Json = False,  # noqa: FBT002
+    quiet: options.Quiet = False,  # noqa: FBT002
+    debug: options.Debug = False,  # noqa: FBT002 - looked at by `main`
+) -> None:
+    """Replaced by `_HELP`."""
+    given = dict(locals())
+    with tempfile.TemporaryDirectory(prefix="decloud-plan-") as nowhere:
+        # Checksums are remembered beside the products; where there are none yet, nothing is left behind.
+        given["output"] = output if output is not None and output.is_dir() else Path(nowhere)
+        request = options.build_request(given)
+        from flows.selection import select
+
+        selection = select(request)
+        for problem in selection.problems:
+            sys.stderr.write(f"warning: {problem}\n")
+        plans = _plans(request, selection, quiet=quiet)
+    _print(plans, selection, as_json=json)
+    bad = bool(selection.problems) or any(scene.state == "invalid" for scene in plans)
+    raise typer.Exit(1 if bad else 0)
+
+
+plan.__doc__ = _HELP
+
+
+def _plans(request: AreaRequest | SceneRequest, selection: Selection, *, quiet: bool) -> list[ScenePlan]:
+    from flows.selection import label
+    from flows.watch import watcher
+    from pipeline.plan import plan_scene
+
+    plans = []
+    with watcher(quiet=quiet) as told:
+        for number, item in enumerate(selection.items, 1):
+            told.scene(number, len(selection.items), label(item))("plan", 0, 1)
+            plans.append(
+                plan_scene(
+                    item,
+                    Path(request.output),
+                    request.settings,
+                    candidates=selection.candidates(item, request.settings),
+                    area=selection.area,
+                    resources=request.resources.resources(),
+                )
+            )
+            told.ended(plans[-1].state)
+    return plans
+
+
+def _print(plans: Sequence[ScenePlan], selection: Selection, *, as_json: bool) -> None:
+    from flows.tables import print_json, print_table
+
+    if as_json:
+        scenes = [asdict(scene) | {"when": scene.when.isoformat()} for scene in plans]
+        print_json({"scenes": scenes, "problems": selection.problems, "note": selection.note})
+        return
+    if not plans:
+        sys.stdout.write(selection.note + "\n")
+        return
+    print_table(
+        ("scene", "date", "state", "tiles", "cloudy", "unsupported", "references", "GB", "minutes"),
+        (
+            (
+                scene.scene,
+                f"{scene.when:%Y-%m-%d}",
+                scene.state,
+                f"{scene.needed}/{scene.tiles}" if scene.tiles else "",
+                f"{scene.cloudy:.1%}" if scene.tiles else "",
+                f"{scene.unsupported:.1%}" if scene.tiles else "",
+                str(len(scene.references)) if scene.tiles else "",
+                f"{scene.gigabytes:.2f}" if scene.tiles else "",
+                f"{scene.minutes:.1f}" if scene.tiles else "",
+            )
+            for scene in plans
+        ),
+        right=("tiles", "cloudy", "unsupported", "references", "GB", "minutes"),
+    )
+    for scene in plans:
+        if scene.reason:
+            sys.stdout.write(f"{scene.scene}: {scene.state}: {scene.reason}\n")
+    to_do = [scene for scene in plans if scene.state in ("new", "stale")]
+    sys.stdout.write(
+        f"{len(plans)} scenes, {len(to_do)} to do: {sum(s.needed for s in to_do)} tiles for the network, "
+        f"{sum(s.gigabytes for s in to_do):.2f} GB, about {sum(s.minutes for s in to_do):.1f} minutes\n"
+    )

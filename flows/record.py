@@ -1,0 +1,61 @@
+"""`RunRecord`: what a run was asked for, kept beside its journal so that `status --retry-failed` can ask for it again."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from flows.request import AreaRequest, SceneRequest, make_request
+from pipeline.errors import InvalidSettings, WriteFailed
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """`OUT/runs/<run-id>.json`."""
+
+    run: str
+    request: AreaRequest | SceneRequest
+
+
+def record_path(output: Path, run: str) -> Path:
+    """Where the record of a run lies."""
+    return output / "runs" / f"{run}.json"
+
+
+def write_record(run: str, request: AreaRequest | SceneRequest) -> RunRecord:
+    """Keep a request, without credentials. Raises WriteFailed where the output cannot be written."""
+    record = RunRecord(run, request.stored())
+    path = record_path(request.output, run)
+    document = {
+        "run": run,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "declouder": metadata.version("declouder"),
+        "request": record.request.model_dump(mode="json"),
+    }
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise WriteFailed(
+            f"{path}: cannot be written ({error.strerror or error}); choose an --output that is writable"
+        ) from error
+    return record
+
+
+def read_record(output: Path, run: str) -> RunRecord:
+    """The record of a run. Raises InvalidSettings where it is not there or not readable."""
+    path = record_path(output, run)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        request = make_request({**document["request"], "output": output})
+    except (OSError, ValueError, KeyError, TypeError, InvalidSettings) as error:
+        raise InvalidSettings(
+            f"{path}: the run's parameters cannot be read ({error}); run `decloud run` again with them"
+        ) from None
+    return RunRecord(run, request)

@@ -1,0 +1,133 @@
+"""`AreaRequest` and `SceneRequest`: everything that a run was asked for.
+
+The command line, the flows' parameters and the record of a run beside its journal are one and the same model, so that
+a run can be repeated from its record and a deployment takes what the command line takes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from catalogs.hrefs import absolute, is_remote
+from catalogs.sources import known_sources
+from pipeline.errors import InvalidSettings
+from pipeline.hrefs import without_credentials
+from pipeline.settings import DecloudSettings, Resources, parse_bytes
+
+_NAMED_CHECKPOINTS = ("default", "identity")
+_NAMED_MASKS = ("auto", "scl", "s2cloudless", "csmask")
+
+
+class ResourceRequest(BaseModel):
+    """What a run may use; changes no pixel."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_memory: str = Field("2GiB", description="Memory that the process may hold, for example 1500MB or 2GiB")
+    workers: int = Field(0, ge=0, description="Tiles computed side by side on a CPU; 0 = one for each core")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+
+    def resources(self) -> Resources:
+        """The same for the engine. Raises InvalidSettings for a size or a device that is none."""
+        return Resources(parse_bytes(self.max_memory), self.workers, self.device)
+
+
+class Request(BaseModel):
+    """What every request holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: Path = Field(description="Folder of the products, a static STAC catalogue; made where it is missing")
+    settings: DecloudSettings = Field(default_factory=DecloudSettings, description="What decides the pixels")
+    resources: ResourceRequest = Field(default_factory=ResourceRequest, description="What the run may use")
+    overwrite: bool = Field(default=False, description="Make products again that are there already")
+    only: tuple[str, ...] = Field((), description="Ids of scenes; all that are found where empty")
+
+    def stored(self) -> Self:
+        """The request as it may be kept on disk: local paths absolute, no credentials in URLs."""
+        settings = self.settings.model_copy(
+            update={
+                "checkpoint": _kept(self.settings.checkpoint, _NAMED_CHECKPOINTS),
+                "mask": _kept(self.settings.mask, _NAMED_MASKS),
+            }
+        )
+        return self.model_copy(update={"output": Path(absolute(self.output)), "settings": settings})
+
+
+class AreaRequest(Request):
+    """The scenes of a catalogue in an area, in a span of time."""
+
+    kind: Literal["area"] = "area"
+    catalog: str = Field(
+        min_length=1,
+        description="Static STAC catalogue (path or URL), STAC API (URL), or earth-search, planetary-computer, cdse",
+    )
+    aoi: str = Field(min_length=1, description="Area: west,south,east,north in degrees, or a file that geopandas reads")
+    dates: str = Field(min_length=1, description="Span of time, both days included: 2023-08-01/2023-08-31")
+
+    def stored(self) -> Self:
+        """As in `Request`, with the catalogue and the area."""
+        known = tuple(known_sources())
+        update = {"catalog": _kept(self.catalog, known), "aoi": _kept_area(self.aoi)}
+        return super().stored().model_copy(update=update)
+
+
+class SceneRequest(Request):
+    """Scenes named one by one."""
+
+    kind: Literal["scenes"] = "scenes"
+    sources: tuple[str, ...] = Field(
+        min_length=1, description="GeoTIFFs, single-band files of one scene, SAFE folders, STAC items (path or URL)"
+    )
+    bands: tuple[str, ...] | None = Field(
+        None, description="Bands to process; for a file whose bands have no names: the name of each, in its order"
+    )
+    aoi: str | None = Field(None, description="Area, for `clip`")
+
+    def stored(self) -> Self:
+        """As in `Request`, with the sources and the area."""
+        update: dict[str, Any] = {"sources": tuple(_kept(source) for source in self.sources)}
+        if self.aoi is not None:
+            update["aoi"] = _kept_area(self.aoi)
+        return super().stored().model_copy(update=update)
+
+
+RunRequest = Annotated[AreaRequest | SceneRequest, Field(discriminator="kind")]
+"""Either of the two."""
+
+_ADAPTER: TypeAdapter[AreaRequest | SceneRequest] = TypeAdapter(RunRequest)
+
+
+def make_request(values: dict[str, Any]) -> AreaRequest | SceneRequest:
+    """A request from plain values, as the command line or a record holds them.
+
+    Raises InvalidSettings, one line that names the option, for a value that does not fit.
+    """
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        raise InvalidSettings(one_line(error)) from None
+
+
+def one_line(error: ValidationError) -> str:
+    """What is wrong with the first value that does not fit, named as on the command line."""
+    first = error.errors(include_url=False)[0]
+    names = [str(part) for part in first["loc"] if isinstance(part, str) and part not in ("area", "scenes")]
+    option = f"--{names[-1].replace('_', '-')}" if names else "request"
+    given = first.get("input")
+    value = f" {given}" if isinstance(given, str | int | float) else ""
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{option}{value}: {reason[:1].lower()}{reason[1:]}"
+
+
+def _kept(text: str, names: tuple[str, ...] = ()) -> str:
+    """A name as it is, a URL without credentials, a path absolute."""
+    return text if text in names else without_credentials(text) if is_remote(text) else absolute(text)
+
+
+def _kept_area(text: str) -> str:
+    path = Path(text).expanduser()
+    return absolute(path) if path.exists() else text

@@ -1,0 +1,103 @@
+"""`decloud run`: declouds scenes and publishes the products."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows import options
+from flows.watch import watcher
+
+if TYPE_CHECKING:
+    from flows.request import AreaRequest, SceneRequest
+    from flows.summary import RunSummary
+
+_HELP = """Decloud scenes, and publish the products as a static STAC catalogue.
+
+Examples:
+
+  decloud run S2B_MSIL2A_20230810T100031.SAFE --output out
+
+  decloud run --catalog earth-search --aoi 15.2,45.2,16.2,45.9 --dates 2023-08-01/2023-08-31 --output out
+
+The same run again does nothing; a run that was stopped goes on where it was. Exit status: 0 done, 1 some scene failed
+or is invalid, 2 wrong arguments or input, 130 interrupted.
+"""
+
+
+def run(
+    output: options.Output,
+    sources: options.Sources = None,
+    catalog: options.Catalog = None,
+    aoi: options.Aoi = None,
+    dates: options.Dates = None,
+    bands: options.Bands = None,
+    format: options.Format = None,  # noqa: A002 - the option's name
+    checkpoint: options.Checkpoint = None,
+    mask: options.Mask = None,
+    references: options.References = None,
+    window_days: options.WindowDays = None,
+    grow: options.Grow = None,
+    feather: options.Feather = None,
+    max_generated: options.MaxGenerated = None,
+    tile: options.Tile = None,
+    overlap: options.Overlap = None,
+    device: options.Device = None,
+    max_memory: options.MaxMemory = None,
+    workers: options.Workers = None,
+    clip: options.Clip = False,  # noqa: FBT002 - a flag of the command line
+    overwrite: Annotated[  # noqa: FBT002
+        bool, typer.Option("--overwrite", help="Make products again that are there already.")
+    ] = False,
+    prefect: Annotated[  # noqa: FBT002
+        bool, typer.Option("--prefect", help="As a Prefect flow, on a server of its own where none is configured.")
+    ] = False,
+    json: options.Json = False,  # noqa: FBT002
+    quiet: options.Quiet = False,  # noqa: FBT002
+    debug: options.Debug = False,  # noqa: FBT002 - looked at by `main`
+) -> None:
+    """Replaced by `_HELP`."""
+    request = options.build_request(locals())
+    try:
+        summary = (run_in_prefect if prefect else run_directly)(request, quiet=quiet)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"interrupted: finished blocks are kept in {output}; the same command goes on from there\n")
+        raise typer.Exit(130) from None
+    print_summary(summary, as_json=json)
+    raise typer.Exit(1 if summary.failed else 0)
+
+
+run.__doc__ = _HELP
+
+
+def run_directly(request: AreaRequest | SceneRequest, *, quiet: bool = False) -> RunSummary:
+    """Find the scenes of a request and decloud them in this process."""
+    from flows.execution import run_all
+    from flows.selection import select
+
+    selection = select(request)
+    for problem in selection.problems:
+        sys.stderr.write(f"warning: {problem}\n")
+    return run_all(request, selection, watcher(quiet=quiet))
+
+
+def run_in_prefect(request: AreaRequest | SceneRequest, *, quiet: bool = False) -> RunSummary:
+    """The same as a Prefect flow."""
+    from flows.embedded import prepare_environment
+
+    prepare_environment(quiet=quiet)
+    from flows.decloud import run_flow
+
+    return run_flow(request)
+
+
+def print_summary(summary: RunSummary, *, as_json: bool = False) -> None:
+    """Print how a run ended on standard output: a table, or one JSON document."""
+    from flows.tables import print_json, print_run
+
+    if as_json:
+        print_json(summary.document())
+    else:
+        print_run(summary)

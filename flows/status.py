@@ -1,0 +1,94 @@
+"""`decloud status`: what is done, failed and why; and another try for what failed."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows import options
+
+if TYPE_CHECKING:
+    from flows.state import FolderState
+    from flows.summary import RunSummary
+
+_HELP = """Show what is done, failed (why), invalid or interrupted in a product folder.
+
+Example:
+
+  decloud status out --retry-failed
+
+Exit status: 0 everything is done, 1 some scene has no product, 2 this is no product folder.
+"""
+
+
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --output of earlier runs.", show_default=False)],
+    retry_failed: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool,
+        typer.Option(
+            "--retry-failed", help="Run those that failed or were interrupted again, with the parameters of their run."
+        ),
+    ] = False,
+    json: options.Json = False,  # noqa: FBT002
+    quiet: options.Quiet = False,  # noqa: FBT002
+    debug: options.Debug = False,  # noqa: FBT002, ARG001 - looked at by `main`
+) -> None:
+    """Replaced by `_HELP`."""
+    from flows.state import read_state
+
+    state = read_state(folder)
+    if retry_failed:
+        _retry(folder, state, quiet=quiet)
+        state = read_state(folder)
+    if json:
+        from flows.tables import print_json
+
+        print_json({"scenes": [asdict(scene) for scene in state.scenes], "unfinished": state.unfinished})
+    else:
+        _print(state)
+    raise typer.Exit(0 if all(scene.good for scene in state.scenes) else 1)
+
+
+status.__doc__ = _HELP
+
+
+def _retry(folder: Path, state: FolderState, *, quiet: bool) -> list[RunSummary]:
+    """Run what failed again, each scene with the parameters of the run that it was in last."""
+    from flows.record import read_record
+    from flows.run import run_directly
+    from flows.state import RETRIED
+
+    runs: dict[str, list[str]] = {}
+    for scene in state.scenes:
+        if scene.state in RETRIED:
+            runs.setdefault(scene.run, []).append(scene.scene)
+    if not runs:
+        sys.stderr.write("nothing failed: nothing to retry\n")
+    summaries = []
+    for run, scenes in runs.items():
+        request = read_record(folder, run).request
+        try:
+            summaries.append(run_directly(request.model_copy(update={"only": tuple(scenes)}), quiet=quiet))
+        except KeyboardInterrupt:
+            sys.stderr.write(
+                f"interrupted: finished blocks are kept in {folder}; the same command goes on from there\n"
+            )
+            raise typer.Exit(130) from None
+    return summaries
+
+
+def _print(state: FolderState) -> None:
+    from flows.tables import print_table
+
+    print_table(
+        ("scene", "state", "time (UTC)", "product"),
+        ((scene.scene, scene.state, scene.time[:19].replace("T", " "), scene.product) for scene in state.scenes),
+    )
+    for scene in state.scenes:
+        if not scene.good:
+            sys.stdout.write(f"{scene.scene}: {scene.state}: {scene.reason or 'no product yet'}\n")
+    sys.stdout.write(state.headline + "\n")

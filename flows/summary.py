@@ -1,0 +1,122 @@
+"""`SceneSummary` and `RunSummary`: how scenes ended, as numbers that a table, an artifact or a machine can take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.journal import State
+    from pipeline.runner import SceneOutcome
+
+SHOWN = ("observed", "blended", "restored", "generated", "refused")
+"""Provenance classes in tables; nodata is no share of a picture."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a product's item says about it."""
+
+    provenance: Mapping[str, float] = field(default_factory=dict)
+    """Class -> share of the pixels with data, 0..1."""
+    seam_score: float | None = None
+    """Gradient at tile borders against elsewhere; 1 = no seam, None where nothing was restored."""
+    thumbnail: str = ""
+    """Path of the small picture, before and after."""
+
+
+@dataclass(frozen=True)
+class SceneSummary:
+    """How one scene ended."""
+
+    scene: str
+    """Id of the source item."""
+    name: str
+    """What a person calls it: `33TWL 2023-08-10`."""
+    state: State
+    reason: str = ""
+    seconds: float = 0.0
+    product: str = ""
+    """Path of the product's item, where there is one."""
+    figures: Figures = field(default_factory=Figures)
+
+    @property
+    def good(self) -> bool:
+        """True where the product is there."""
+        return self.state in ("done", "unchanged")
+
+    @property
+    def line(self) -> str:
+        """One line for a log."""
+        if not self.good:
+            return f"{self.state}: {self.reason}"
+        if self.state == "unchanged":
+            return f"unchanged: {self.product} was made by the same run before"
+        shares = ", ".join(f"{name} {share}" for name, share in shares_shown(self.figures).items() if share != "0 %")
+        return f"done in {self.seconds:.1f} s: {shares}"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended."""
+
+    run: str
+    """Id of the run, the stem of its journal; empty where there was nothing to do."""
+    output: str
+    scenes: tuple[SceneSummary, ...] = ()
+    problems: tuple[str, ...] = ()
+    """What the catalogue names and could not be read."""
+    note: str = ""
+    """Why there are no scenes, where there are none."""
+
+    @property
+    def failed(self) -> bool:
+        """True where a scene has no product, or part of the catalogue could not be read."""
+        return bool(self.problems) or not all(scene.good for scene in self.scenes)
+
+    @property
+    def headline(self) -> str:
+        """How many of what."""
+        if not self.scenes:
+            return self.note or "nothing to do"
+        counts = {
+            state: sum(scene.state == state for scene in self.scenes)
+            for state in ("done", "unchanged", "failed", "invalid", "interrupted")
+        }
+        ended = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        unread = f"; {len(self.problems)} unreadable in the catalogue" if self.problems else ""
+        return f"{len(self.scenes)} scene{'s' if len(self.scenes) > 1 else ''}: {ended}{unread}"
+
+    def document(self) -> dict[str, Any]:
+        """JSON types only."""
+        return asdict(self) | {"failed": self.failed}
+
+
+def summarize(outcome: SceneOutcome, name: str) -> SceneSummary:
+    """The summary of a scene that ended; its figures are those of the product's item."""
+    product = outcome.product
+    if product is None:
+        return SceneSummary(outcome.scene, name, outcome.state, outcome.reason, outcome.seconds)
+    thumbnail = product.item["assets"].get("thumbnail", {}).get("href")
+    figures = Figures(
+        dict(product.provenance),
+        product.item["properties"].get("declouder:seam_score"),
+        str(product.folder / thumbnail) if thumbnail else "",
+    )
+    return SceneSummary(outcome.scene, name, outcome.state, outcome.reason, outcome.seconds, str(product.path), figures)
+
+
+def shares_shown(figures: Figures) -> dict[str, str]:
+    """Provenance class -> per cent as text; what is there but rounds to nothing says so.
+
+    >>> shares_shown(Figures({"observed": 0.9996, "blended": 0.0004}))["blended"]
+    '<0.1 %'
+    """
+    return {name: _percent(figures.provenance.get(name, 0.0)) for name in SHOWN}
+
+
+def _percent(share: float) -> str:
+    if share == 0:
+        return "0 %"
+    return "<0.1 %" if share < 0.001 else f"{share:.1%}".replace("%", " %")

@@ -1,0 +1,61 @@
+"""What the commands print on standard output when they are done: tables for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flows.summary import SHOWN, RunSummary, shares_shown
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WIDE = 200
+"""Columns where the output is no terminal: a table in a file is not to be broken at 80."""
+
+
+def print_json(document: Any) -> None:
+    """One JSON document."""
+    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+    """A table; the columns named in `right` are aligned to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table: Table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console() if sys.stdout.isatty() else Console(width=WIDE, file=sys.stdout)
+    console.print(table)
+
+
+def print_run(summary: RunSummary) -> None:
+    """How a run ended: a line for each scene, what is wrong with those that are, and how many of what."""
+    if summary.scenes:
+        print_table(
+            ("scene", "state", "s", *SHOWN, "seam", "product"),
+            (
+                (
+                    scene.name,
+                    scene.state,
+                    f"{scene.seconds:.1f}",
+                    *(shares_shown(scene.figures).values() if scene.product else [""] * len(SHOWN)),
+                    f"{scene.figures.seam_score:.2f}" if scene.figures.seam_score is not None else "",
+                    scene.product,
+                )
+                for scene in summary.scenes
+            ),
+            right=("s", *SHOWN, "seam"),
+        )
+    for scene in summary.scenes:
+        if not scene.good:
+            sys.stdout.write(f"{scene.scene}: {scene.state}: {scene.reason}\n")
+    sys.stdout.write(summary.headline + "\n")
