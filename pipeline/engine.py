@@ -20,7 +20,7 @@ from pipeline.budget import block_edge
 from pipeline.clock import Clock
 from pipeline.inference import open_restorer
 from pipeline.lock import locked
-from pipeline.output import Output, find_product, product_id
+from pipeline.output import CACHE, Output, find_product, product_id
 from pipeline.prepare import make_job, prepare, refuse_if_made_up
 from pipeline.product import Product
 from pipeline.progress import Progress, silent
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 STAGING = ".staging"
-CACHE = ".cache"
 
 
 def decloud_scene(

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from catalogs.item import SceneItem
 from pipeline.budget import block_edge, estimated_seconds
 from pipeline.checkpoints import checkpoint_margin
-from pipeline.engine import CACHE
 from pipeline.errors import InvalidScene, InvalidSettings, PipelineError, SceneRefused
-from pipeline.output import find_product, product_id, products_of
+from pipeline.output import CACHE, find_product, product_id, products_of
 from pipeline.prepare import make_job, prepare, refuse_if_made_up
 from pipeline.runkey import run_key
 from pipeline.scene import Scene, open_scene

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from catalogs.item import BandAsset, SceneItem
 from pipeline.checkpoints import checkpoint_digest
 from pipeline.checksums import source_digest
 from pipeline.errors import InvalidScene, InvalidSettings, ReadFailed
+from pipeline.hrefs import without_credentials
 from pipeline.settings import DecloudSettings
 
 METHOD = 1
@@ -73,18 +73,6 @@ def run_key(
     }
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return RunKey(hashlib.sha256(text.encode()).hexdigest(), parts)
-
-
-def without_credentials(href: str) -> str:
-    """A path or URL without user, password, query and fragment: signed URLs keep their secrets there.
-
-    >>> without_credentials("https://me:pw@host/a/B02.tif?sig=secret")
-    'https://host/a/B02.tif'
-    """
-    parts = urlsplit(href)
-    if not parts.scheme or len(parts.scheme) == 1:
-        return href
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _source(item: SceneItem, names: Sequence[str], cache: Path | None) -> dict[str, Any]:
