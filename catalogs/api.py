@@ -15,7 +15,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
 from catalogs.documents import Document, api_failure
-from catalogs.errors import InvalidQuery
+from catalogs.errors import InvalidItem, InvalidQuery
 from catalogs.query import Query
 from catalogs.sources import SourceRules
 
@@ -45,7 +45,8 @@ def search_api(query: Query, url: str, rules: SourceRules | None, io: StacApiIO)
                     raise InvalidQuery(f"{url}: more than {LIMIT} items: narrow the area or the dates")
                 yield Document(item, _href(item, url), url)
     except APIError as error:
-        raise api_failure(error, url) from None
+        failure = api_failure(error, url)
+        raise (InvalidQuery(str(failure)) if isinstance(failure, InvalidItem) else failure) from None
     except (pystac.STACError, pystac.STACTypeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise InvalidQuery(f"{url}: does not answer as a STAC API: {type(error).__name__}: {error}") from None
 

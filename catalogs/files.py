@@ -13,7 +13,7 @@ from catalogs.geotiff import Header, read_header, scene_of
 from catalogs.hrefs import absolute, is_remote
 from catalogs.item import SceneItem
 from catalogs.names import band_in
-from catalogs.safe import open_safe, safe_folder
+from catalogs.safe import is_safe, open_safe, safe_folder
 from catalogs.stac import resolve_item
 
 _RASTERS = (".tif", ".tiff", ".jp2", ".vrt", ".img")
@@ -113,6 +113,9 @@ def _from_stack(header: Header, names: list[str] | None, scl: tuple[Header, int]
 
 def _from_singles(headers: list[Header], names: list[str] | None) -> SceneItem:
     """One scene of several rasters with one band each."""
+    folders = {_safe_above(header.path) for header in headers}
+    if folders != {None}:
+        return _from_safe_files(headers, folders, names)
     found = [_name_of(header) for header in headers]
     if not any(found) and names is not None and len(names) == len(headers):
         return scene_of({name: (header, 1) for name, header in zip(names, headers, strict=True)}, None)
@@ -131,6 +134,28 @@ def _from_singles(headers: list[Header], names: list[str] | None) -> SceneItem:
         raise InvalidItem(f"{headers[0].path}: is a scene classification without a band: give the bands too")
     scene = scene_of(bands, scl)
     return scene if names is None else scene.require_bands(names)
+
+
+def _safe_above(path: str) -> Path | None:
+    """The SAFE folder in which the file at `path` lies."""
+    if is_remote(path):
+        return None
+    return next(filter(is_safe, Path(path).parents), None)
+
+
+def _from_safe_files(headers: list[Header], folders: set[Path | None], names: list[str] | None) -> SceneItem:
+    """Some files of one SAFE folder: read with its metadata, without which their offset would be a guess."""
+    if len(folders) > 1 or (folder := next(iter(folders))) is None:
+        raise InvalidItem(f"bands of different scenes: {headers[0].path} and others lie in different SAFE folders")
+    scene = open_safe(folder)
+    own = {asset.href: name for name, asset in scene.bands.items()} | ({scene.scl.href: "SCL"} if scene.scl else {})
+    for header in headers:
+        if header.path not in own:
+            raise InvalidItem(
+                f"{header.path}: is not the file that is read for its band: give the folder {folder} and --bands"
+            )
+    given = [own[header.path] for header in headers if own[header.path] != "SCL"]
+    return scene.require_bands(given if names is None else names)
 
 
 def _name_of(header: Header) -> str | None:

@@ -34,10 +34,12 @@ def safe_folder(path: str) -> Path | None:
     if place.name in ("manifest.safe", *(name for name, _ in _METADATA)) and place.is_file():
         place = place.parent
     inner = sorted(place.glob("*.SAFE")) if place.is_dir() else []
-    for folder in (place, *(inner if len(inner) == 1 else [])):
-        if any((folder / name).is_file() for name, _ in _METADATA):
-            return folder
-    return None
+    return next((folder for folder in (place, *(inner if len(inner) == 1 else [])) if is_safe(folder)), None)
+
+
+def is_safe(folder: Path) -> bool:
+    """Whether `folder` holds the metadata of an L1C or L2A product."""
+    return any((folder / name).is_file() for name, _ in _METADATA)
 
 
 def open_safe(folder: Path) -> SceneItem:
