@@ -1,8 +1,8 @@
 """`ShadowFit`: at which distances and in which direction the clouds of a thinned scene cover dark ground.
 
 Clouds are slid step by step along the anti-solar direction. Where the share of dark pixels below the slid clouds stands far
-above the share in the neighbourhood, the shadow has been met. Cells of `CELL` x `CELL` pixels, pooled 3 x 3, have a height
-each, since low cumulus and high towers stand in one scene.
+above the share in the neighbourhood, the shadow has been met. Cells of `CELL` x `CELL` pixels, pooled 3 x 3, have heights of
+their own, since low cumulus and high towers stand in one scene.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _FEWEST = 40  # thinned pixels that a distance must cover to be judged
 _EXCESS = 0.2  # of the covered pixels must be dark, more than by chance
 _TIMES = 1.5  # and so many times as many as by chance
 _WITHIN = 0.6  # of the best excess: distances that count as fitting
+_ROUNDS = 2  # heights a cell may have
 
 _FARTHEST = 4_000.0  # metres; an unknown direction is only looked for within
 _NEAREST = 150.0
@@ -89,8 +90,18 @@ def shadow_zone(
 ) -> NDArray[np.bool_]:
     """Where shadows fall, for clouds at the heights that fit each cell; bool (rows, cols), empty where none fits.
 
-    Arrays as in `estimated_path`; `path` holds the shifts to try.
+    Arrays as in `estimated_path`; `path` holds the shifts to try. A second round looks for another height among what the
+    first left unexplained: a tower above a field of cumulus.
     """
+    zone = np.zeros_like(cloud)
+    for _ in range(_ROUNDS):
+        zone |= widened(_zone_of_one_height(cloud, ground & ~zone, dark & ~zone, path))
+    return zone
+
+
+def _zone_of_one_height(
+    cloud: NDArray[np.bool_], ground: NDArray[np.bool_], dark: NDArray[np.bool_], path: Sequence[Shift]
+) -> NDArray[np.bool_]:
     zone = np.zeros_like(cloud)
     if not path or not cloud.any() or not dark.any():
         return zone
@@ -104,8 +115,10 @@ def shadow_zone(
     stands_out = (best - chance >= _EXCESS) & (best >= _TIMES * chance)
     fits = stands_out & (shares - chance >= _WITHIN * (best - chance))
     for fit, shift in zip(fits, path, strict=True):
-        if fit.any():
-            zone |= moved(cloud, shift) & spread_cells(fit, cloud.shape)
+        if (
+            fit.any()
+        ):  # a height holds for the neighbours that were pooled as well, so that no cell's edge cuts a shadow
+            zone |= moved(cloud, shift) & spread_cells(widened(fit), cloud.shape)
     return zone
 
 
@@ -121,6 +134,20 @@ def pooled(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
 def spread_cells(cells: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Each pixel of `shape` (rows, cols) gets its cell's value."""
     return np.repeat(np.repeat(cells, CELL, axis=0), CELL, axis=1)[: shape[0], : shape[1]]
+
+
+def count_around(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Set pixels among each pixel and its eight neighbours, uint8 (rows, cols)."""
+    padded = np.pad(mask, 1).astype(np.uint8)
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    count: NDArray[np.uint8] = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
+    return count
+
+
+def widened(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """`mask` and the eight neighbours of its pixels."""
+    wide: NDArray[np.bool_] = count_around(mask) > 0
+    return wide
 
 
 def moved(mask: NDArray[np.bool_], shift: Shift) -> NDArray[np.bool_]:

@@ -23,7 +23,7 @@ from pipeline.classes import CLEAR, SHADOW, THICK, THIN
 from pipeline.detectors import on_work_grid
 from pipeline.lookup import nearest, thin_grid
 from pipeline.scene import FACTORS, Scene, open_scene, pixel_metres
-from pipeline.shadowfit import CELL, estimated_path, pooled, shadow_path, shadow_zone
+from pipeline.shadowfit import CELL, count_around, estimated_path, pooled, shadow_path, shadow_zone
 
 _METRES = 60.0  # edge of a thinned pixel, where the scene is finer
 _DARK = 0.6  # of the surroundings' near infrared
@@ -78,7 +78,7 @@ def find_shadows(scene: Scene, classes: NDArray[np.uint8]) -> Shadows | None:
     direction stands out.
     """
     band = next((name for name in ("B08", "B8A") if name in scene.item.bands), None)
-    if band is None or not (classes == THICK).any():
+    if band is None or not ((classes == THICK) | (classes == THIN)).any():
         return None
     wanted = [name for name in (band, "B03") if name in scene.item.bands]
     own = {member.name for member in scene.bands}
@@ -113,7 +113,7 @@ def _limits(
     limit = np.where(around >= _LAND, around * np.float32(_DARK), np.float32(0))
     seen = thinned == SHADOW
     dark = (clear & (nir < limit)) | seen
-    cloud, ground = thinned == THICK, clear | seen
+    cloud, ground = (thinned == THICK) | (thinned == THIN), clear | seen
 
     pixel = pixel_metres(grid)
     azimuth, elevation = scene.item.sun_azimuth, scene.item.sun_elevation
@@ -121,8 +121,8 @@ def _limits(
         path = shadow_path(azimuth, elevation, pixel)
     else:
         path = estimated_path(cloud, ground, dark, pixel)
-    zone = _widened(shadow_zone(cloud, ground, dark, path)) & (thinned != THIN)
-    zone &= _count_around(dark) >= _COMPACT * 9
+    zone = shadow_zone(cloud, ground, dark, path)
+    zone &= count_around(dark) >= _COMPACT * 9
     limit[~(zone & known)] = 0
     return (limit if limit.any() else None), grid
 
@@ -172,16 +172,3 @@ def _interpolation(length: int, cells: int) -> NDArray[np.float32]:
     if cells > 1:
         weights[np.arange(length), first + 1] = position - first
     return weights
-
-
-def _count_around(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Set pixels among each pixel and its eight neighbours."""
-    padded = np.pad(mask, 1).astype(np.uint8)
-    rows = padded[:-2] + padded[1:-1] + padded[2:]
-    count: NDArray[np.uint8] = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
-    return count
-
-
-def _widened(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    wide: NDArray[np.bool_] = _count_around(mask) > 0
-    return wide
