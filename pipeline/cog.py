@@ -19,6 +19,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 import rasterio.crs
 from odc.geo.geobox import GeoBox
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
@@ -42,6 +43,9 @@ PROFILE: MappingProxyType[str, str] = MappingProxyType(
 """Creation options of the COG driver; horizontal differencing saves 5-10 % on bands."""
 CLASS_PROFILE: MappingProxyType[str, str] = MappingProxyType({**PROFILE, "PREDICTOR": "NO"})
 """For classifications, whose values are no quantities."""
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""What rasterio raises: `rasterio.shutil.copy` lets GDAL's own errors through, which have no public name."""
 
 _GDAL_TYPES = MappingProxyType({"uint8": "Byte", "uint16": "UInt16"})
 
@@ -134,7 +138,7 @@ class CogSink:
             # GDAL holds the overviews in a file beside the target until the target is written; its LZW takes longer than all the rest.
             with self._env(COG_TMP_COMPRESSION="NONE"):
                 rasterio.shutil.copy(str(vrt), str(path), driver="COG", NUM_THREADS=str(self._threads), **options)
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             # At worst the file and its overviews, half as large again, do not shrink.
             raise write_failed(error, path, needed=raw.stat().st_size * 3 // 2) from error
         raw.unlink()
@@ -151,7 +155,7 @@ class CogSink:
                     raise WriteFailed(f"{path}: reads back other pixels than were written: check the disk, run again")
                 # One column has no overviews, which is only a warning.
                 valid, errors, warnings = cog_validate(str(path), strict=ledger.layer.shape[1] > 1, quiet=True)
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             # Written without complaint, yet unreadable: GDAL has lost the error of a full disk when it closed the file.
             raise write_failed(error, path, needed=path.stat().st_size) from error
         if not valid:
@@ -160,7 +164,10 @@ class CogSink:
 
 def creation_options(layer: Layer) -> dict[str, str]:
     """Options of the COG driver for `layer`."""
-    options = {**(CLASS_PROFILE if layer.categories else PROFILE), "OVERVIEW_RESAMPLING": layer.resampling.upper()}
+    options = {
+        **(CLASS_PROFILE if layer.resampling == "mode" else PROFILE),
+        "OVERVIEW_RESAMPLING": layer.resampling.upper(),
+    }
     rows, cols = layer.shape
     if cols == BLOCK < rows:
         # rio-cogeo takes a file whose blocks are as wide as itself for one in strips.

@@ -66,8 +66,8 @@ class Layer:
 
     @property
     def resampling(self) -> Literal["average", "mode"]:
-        """How overviews are made; a classification must not invent classes that lie between two others."""
-        return "mode" if self.categories else "average"
+        """How overviews are made; a classification must not get classes that lie between two others. Bands are uint16."""
+        return "mode" if self.dtype == "uint8" else "average"
 
 
 PROVENANCE: MappingProxyType[int, str] = MappingProxyType(

@@ -114,7 +114,7 @@ def rebuild_catalog(output: Path) -> None:
     ]
     catalog = {
         "type": "Catalog",
-        "stac_version": "1.0.0",
+        "stac_version": "1.1.0",
         "id": "declouder",
         "title": "Cloud-free scenes",
         "description": "Sentinel-2 scenes from which clouds were removed; where each pixel comes from is in their asset `provenance`.",

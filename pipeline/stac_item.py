@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
 
+from pipeline.hrefs import without_credentials
 from pipeline.layers import Layer
 from pipeline.preview import PREVIEW, THUMBNAIL
 from pipeline.product import ProductRecord
 from pipeline.zarr_store import group_names
 
 _SCHEMA = "https://stac-extensions.github.io/{}/schema.json"
-_OWN_EXTENSIONS = ("file/v2.1.0", "classification/v2.0.0", "version/v1.2.0")
+_PREFIXES = {"projection": "proj"}
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _ZARR = "application/vnd+zarr; version=3"
 # About the source's files, its place in its catalogue, or classes of pixels that are no longer there.
@@ -28,7 +29,9 @@ _STALE = re.compile(
     r"|earthsearch:(s3_path|payload_id)|sentinel:|datastrip|checksum"
     r"|s2:(?!(degraded_msi_data|nodata_pixel|saturated_defective_pixel)_percentage$)\w+_percentage$"
 )
-_ASSET_KEPT = ("title", "description", "roles", "gsd", "eo:", "raster:", "bands")
+_ASSET_KEPT = ("title", "description", "roles", "gsd", "eo:", "raster:", "bands", "classification:")
+_MEASURED = ("data_type", "nodata", "statistics", "histogram")
+_TITLES = {"provenance": "Where each pixel comes from", "cloudmask": "Cloud mask, grown, as it was used"}
 
 
 def build_item(record: ProductRecord) -> dict[str, Any]:
@@ -36,7 +39,7 @@ def build_item(record: ProductRecord) -> dict[str, Any]:
     source = copy.deepcopy(dict(record.source.stac))
     item: dict[str, Any] = {
         "type": "Feature",
-        "stac_version": "1.1.0" if str(source.get("stac_version", "")).startswith("1.1") else "1.0.0",
+        "stac_version": _version(source),
         "stac_extensions": [],
         "id": record.id,
         "geometry": source.get("geometry"),
@@ -49,6 +52,11 @@ def build_item(record: ProductRecord) -> dict[str, Any]:
         item["geometry"], item["bbox"] = _footprint(record)
     item["stac_extensions"] = _extensions(item, source.get("stac_extensions", []))
     return item
+
+
+def _version(source: Mapping[str, Any]) -> str:
+    """The style of the source's fields: `bands` since 1.1, `eo:bands` and `raster:bands` before."""
+    return "1.1.0" if str(source.get("stac_version", "")).startswith("1.1") else "1.0.0"
 
 
 def _properties(record: ProductRecord, source: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,6 +84,7 @@ def _properties(record: ProductRecord, source: Mapping[str, Any]) -> dict[str, A
             **({"architecture": record.model.architecture} if record.model.architecture else {}),
             **record.model.details,
         },
+        "declouder:source": record.source.id,
         "declouder:run_key": record.key,
         "declouder:settings": dict(record.settings),
         "declouder:mask_method": record.mask_method,
@@ -108,7 +117,7 @@ def _projection(layers: tuple[Layer, ...], old_style: bool) -> dict[str, Any]:  
 def _links(record: ProductRecord, source: list[dict[str, Any]]) -> list[dict[str, Any]]:
     catalog = {"href": "../catalog.json", "type": "application/json"}
     links: list[dict[str, Any]] = [{"rel": "root", **catalog}, {"rel": "parent", **catalog}]
-    links.append(_derived_from(record.source.origin or record.source.id, record.source.id))
+    links.append(_derived_from(without_credentials(record.source.origin or record.source.id), record.source.id))
     links += [
         {**_derived_from(reference.href or reference.id, reference.id), "declouder:days": round(reference.days, 3)}
         for reference in record.references
@@ -162,78 +171,70 @@ def _grid(layer: Layer) -> dict[str, Any]:
 
 
 def _band(record: ProductRecord, layer: Layer, source: Mapping[str, Any]) -> dict[str, Any]:
-    if layer.name not in record.source.bands:
-        return _classification(layer)
-    band = record.source.bands[layer.name]
+    """What is said of the pixels of one layer: as in the source where it is one of the source's, corrected by the file's header."""
     asset = {name: value for name, value in source.items() if name.startswith(_ASSET_KEPT)}
-    asset.setdefault("title", layer.name)
-    asset.setdefault("roles", ["data", "reflectance"])
+    if not all({"name", "value"} <= set(entry) for entry in asset.get("classification:classes", [])):
+        del asset["classification:classes"]  # of a version before the one that is declared
+    band = record.source.bands.get(layer.name)
+    index = band.index if band is not None else 1
     for name in ("eo:bands", "raster:bands", "bands"):
         if isinstance(asset.get(name), list) and len(asset[name]) > 1:
-            asset[name] = asset[name][band.index - 1 : band.index] or asset[name][:1]
-    pixels = {"data_type": layer.dtype} | ({} if layer.nodata is None else {"nodata": layer.nodata})
-    if asset.get("raster:bands"):
-        old = {
-            name: value
-            for name, value in asset["raster:bands"][0].items()
-            if name not in ("nodata", "statistics", "histogram")
-        }
-        if layer.geobox.crs is not None and layer.geobox.crs.projected:
-            old["spatial_resolution"] = abs(layer.geobox.resolution.x)
-        asset["raster:bands"] = [old | pixels]
-    else:
+            asset[name] = asset[name][index - 1 : index] or asset[name][:1]
+    asset.setdefault("title", _TITLES.get(layer.name, layer.name))
+    asset.setdefault("roles", ["data", "reflectance"] if band is not None else ["data", layer.name.lower()])
+    pixels: dict[str, Any] = {"data_type": layer.dtype} | ({} if layer.nodata is None else {"nodata": layer.nodata})
+    if _version(record.source.stac) == "1.1.0":
         asset |= pixels
-    # The encoding as this product was made with it: items of some catalogues state an offset that was applied before.
-    return asset | {"declouder:reflectance": {"scale": band.scale, "offset": band.offset}}
+    else:
+        kept = {name: value for name, value in (asset.get("raster:bands") or [{}])[0].items() if name not in _MEASURED}
+        if layer.geobox.crs is not None and layer.geobox.crs.projected:
+            kept["spatial_resolution"] = abs(float(layer.geobox.resolution.x))
+        asset["raster:bands"] = [kept | pixels]
+    if band is not None:
+        # The encoding as this product was made with it: items of some catalogues state an offset that was applied before.
+        asset["declouder:reflectance"] = {"scale": band.scale, "offset": band.offset}
+    if layer.categories:
+        asset["classification:classes"] = [_class(layer, value) for value in layer.categories]
+    return asset
 
 
-def _classification(layer: Layer) -> dict[str, Any]:
-    titles = {"provenance": "Where each pixel comes from", "cloudmask": "Cloud mask, grown, as it was used"}
-    classes = []
-    for value, name in (layer.categories or {}).items():
-        entry: dict[str, Any] = {"value": value, "name": name, "description": name}
-        if value == layer.nodata:
-            entry["nodata"] = True
-        elif layer.colours and value in layer.colours:
-            entry["color_hint"] = "{:02X}{:02X}{:02X}".format(*layer.colours[value][:3])
-        classes.append(entry)
-    asset: dict[str, Any] = {
-        "title": titles.get(layer.name, layer.name),
-        "roles": ["data", layer.name],
-        "data_type": layer.dtype,
-    }
-    if layer.nodata is not None:
-        asset["nodata"] = layer.nodata
-    return asset | ({"classification:classes": classes} if classes else {})
+def _class(layer: Layer, value: int) -> dict[str, Any]:
+    name = (layer.categories or {})[value]
+    entry: dict[str, Any] = {"value": value, "name": name, "description": name}
+    if value == layer.nodata:
+        entry["nodata"] = True
+    elif layer.colours and value in layer.colours:
+        entry["color_hint"] = "{:02X}{:02X}{:02X}".format(*layer.colours[value][:3])
+    return entry
 
 
 def _extensions(item: Mapping[str, Any], source: list[str]) -> list[str]:
     """Extensions of the source whose fields are still there, and ours; one version of each."""
-    fields = {*item["properties"], *(name for asset in item["assets"].values() for name in asset)}
+    old = item["stac_version"] == "1.0.0"
+    assets = item["assets"].values()
+    fields = {*item["properties"], *(name for asset in assets for name in asset)}
+    fields |= {name for asset in assets for band in asset.get("bands", []) for name in band}
     prefixes = {name.split(":")[0] for name in fields if ":" in name}
-    kept = {}
+    kept: dict[str, str] = {}
     for uri in source:
-        name = uri.removesuffix("/schema.json").split("/")[-2] if uri.count("/") > 3 else uri
-        if {"projection": "proj"}.get(name, name) in prefixes:
+        name = (
+            uri.removesuffix("/schema.json").split("/")[-2]
+            if uri.startswith("https://stac-extensions.github.io/")
+            else uri
+        )
+        if _PREFIXES.get(name, name) in prefixes:
             kept[name] = uri
-    for wanted in _OWN_EXTENSIONS:
+    for wanted in ("file/v2.1.0", "classification/v2.0.0", "version/v1.2.0"):
         kept[wanted.split("/")[0]] = _SCHEMA.format(wanted)
     kept.setdefault("processing", _SCHEMA.format("processing/v1.1.0"))
-    kept.setdefault("eo", _SCHEMA.format("eo/v1.1.0" if item["stac_version"] == "1.0.0" else "eo/v2.0.0"))
-    kept["projection"] = (
-        kept.get("projection", _SCHEMA.format("projection/v1.1.0"))
-        if "proj:epsg" in item["properties"]
-        else _SCHEMA.format("projection/v2.0.0")
-    )
-    if "raster" in prefixes or any(band_raster(asset) for asset in item["assets"].values()):
-        old = any("raster:bands" in asset for asset in item["assets"].values())
+    kept.setdefault("eo", _SCHEMA.format("eo/v1.1.0" if old else "eo/v2.0.0"))
+    if "raster" in prefixes:
         kept.setdefault("raster", _SCHEMA.format("raster/v1.1.0" if old else "raster/v2.0.0"))
-    return list(kept.values())
-
-
-def band_raster(asset: Mapping[str, Any]) -> bool:
-    """Whether the bands of an asset (STAC 1.1) carry fields of the raster extension."""
-    return any(name.startswith("raster:") for band in asset.get("bands", []) for name in band)
+    if "proj:epsg" in item["properties"]:
+        kept.setdefault("projection", _SCHEMA.format("projection/v1.1.0"))
+    else:
+        kept["projection"] = _SCHEMA.format("projection/v2.0.0")
+    return sorted(kept.values())
 
 
 def _footprint(record: ProductRecord) -> tuple[dict[str, Any], list[float]]:
