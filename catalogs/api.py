@@ -14,7 +14,7 @@ from pystac_client import Client
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
-from catalogs.documents import Document, api_failure
+from catalogs.documents import Document, api_failure, links_of
 from catalogs.errors import InvalidItem, InvalidQuery
 from catalogs.query import Query
 from catalogs.sources import SourceRules
@@ -80,7 +80,7 @@ def _time(moment: datetime | None) -> str:
 
 
 def _href(item: dict[str, Any], url: str) -> str:
-    for link in item.get("links") or []:
-        if isinstance(link, dict) and link.get("rel") == "self" and str(link.get("href", "")).startswith("http"):
+    for link in links_of(item):
+        if link["rel"] == "self" and link["href"].startswith("http"):
             return str(link["href"])
     return f"{url.rstrip('/')}/collections/{item.get('collection')}/items/{item.get('id')}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +88,13 @@ def read_json(href: str, io: StacApiIO) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidItem(f"{href}: is JSON, but no STAC object")
     return document
+
+
+def links_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The links of a STAC document that have a relation and an href; anything else under `links` is ignored."""
+    links = document.get("links")
+    found = [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
+    return [link for link in found if isinstance(link.get("href"), str) and isinstance(link.get("rel"), str)]
 
 
 def api_failure(error: APIError, href: str) -> CatalogError:

@@ -54,7 +54,15 @@ def geometry_of(geojson: dict[str, Any], where: str) -> BaseGeometry:
     """Shapely geometry of a GeoJSON one, split at the antimeridian; raises InvalidItem, naming `where`."""
     try:
         geometry = shape(geojson)
-    except (shapely.errors.ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except (
+        shapely.errors.ShapelyError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+    ) as error:
         raise InvalidItem(f"{where}: its geometry cannot be read: {error}") from None
     if geometry.is_empty:
         raise InvalidItem(f"{where}: its geometry is empty")

@@ -58,19 +58,23 @@ def resolve_href(href: str, base: str, boundary: str) -> str:
     """
     if not isinstance(href, str) or not href or any(ord(char) < 32 for char in href):
         raise InvalidItem(f"{base}: href {href!r} is empty or holds control characters")
+    try:
+        path = urlsplit(href).path
+    except ValueError as error:
+        raise InvalidItem(f"{base}: href {href!r}: {error}") from None
+    if "/vsi" in href.lower() or path.lower().endswith(".vrt"):
+        raise InvalidItem(f"{base}: href {href!r}: virtual files are not followed, they can reach any other file")
     if is_remote(href):
         return href
     # Schemes have two letters or more, so that a drive letter is not taken for one (such a path fails below).
     scheme, colon, _ = href.partition(":")
     if colon and len(scheme) > 1 and scheme.replace("_", "").replace("+", "").isalnum():
         raise InvalidItem(f"{base}: href {href!r}: only relative paths and http, https, s3 and gs URLs are followed")
-    if "/vsi" in href.lower() or urlsplit(href).path.lower().endswith(".vrt"):
-        raise InvalidItem(f"{base}: href {href!r}: virtual files are not followed, they can reach any other file")
     if is_remote(base):
         resolved = urljoin(base, href)
-        path, root = (posixpath.normpath(unquote(urlsplit(url).path) or "/") for url in (resolved, boundary))
+        place, root = (posixpath.normpath(unquote(urlsplit(url).path) or "/") for url in (resolved, boundary))
         # urljoin drops any `..` that would climb above the host, so count them as written too.
-        inside = urlsplit(resolved).netloc != urlsplit(base).netloc or _within(path, root)
+        inside = urlsplit(resolved).netloc != urlsplit(base).netloc or _within(place, root)
         if not inside or _climbs(href, base, boundary):
             raise InvalidItem(f"{base}: href {href!r} leaves the catalogue's folder {boundary}")
         return resolved

@@ -7,7 +7,6 @@ item says so (`earthsearch:boa_offset_applied: true`) the offset is 0, even if i
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ DEFAULT_SCALE = 1e-4
 """Reflectance per DN of every Sentinel-2 product so far, where nothing else is stated."""
 BASELINE_OFFSET = -0.1
 """Reflectance to be added from baseline 04.00 on, unless the provider has done so."""
+HUGE = 1e9
+"""No number of an item that is read here is larger; NaN and infinity are not smaller either."""
 _APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 _BASELINE = re.compile(r"N?(\d{2})\.?(\d{2})")
 _PRODUCT = re.compile(r"_N(\d{2})(\d{2})_")
@@ -85,7 +86,7 @@ def radiometry_of(
         raise InvalidItem(f"{where}: scale {scale} is no reflectance per DN: expected 0.0001 or so")
     if not -1 <= offset <= 1:
         raise InvalidItem(f"{where}: offset {offset} is not in units of reflectance: expected -0.1 or so")
-    is_dn = isinstance(nodata, int | float) and math.isfinite(nodata) and float(nodata).is_integer()
+    is_dn = isinstance(nodata, int | float) and abs(nodata) < HUGE and float(nodata).is_integer()
     return Radiometry(scale or DEFAULT_SCALE, offset, int(nodata) if is_dn and nodata is not None else None)
 
 
@@ -104,6 +105,6 @@ def _stated(asset: Mapping[str, Any], index: int) -> dict[str, Any]:
 def _number(value: object, name: str, where: str) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < HUGE:
         raise InvalidItem(f"{where}: {name} {value!r} is no number")
     return float(value)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import overload
 
 from catalogs.api import search_api
-from catalogs.documents import Document, Problem, read_json, session
+from catalogs.documents import Document, Problem, links_of, read_json, session
 from catalogs.errors import CatalogError, InvalidItem, InvalidQuery
 from catalogs.hrefs import absolute, folder_of, is_remote
 from catalogs.item import SceneItem
@@ -59,7 +59,7 @@ def search(query: Query, source: str) -> SearchResult:
             return _collect(query, search_api(query, href, known, io), known)
         document = read_json(href, io)
         kind = document.get("type")
-        if "conformsTo" in document or any(_rel(link) == "search" for link in document.get("links") or []):
+        if "conformsTo" in document or any(link["rel"] == "search" for link in links_of(document)):
             rules = next((rules for rules in known_sources().values() if rules.url == href.rstrip("/")), None)
             return _collect(query, search_api(query, href, rules, io), rules)
         if kind in ("Catalog", "Collection"):
@@ -108,10 +108,6 @@ def _entry(source: str) -> str:
         names = ", ".join(known_sources())
         raise InvalidQuery(f"{source}: no such catalogue: give a path, a URL, or one of {names}")
     return href
-
-
-def _rel(link: object) -> object:
-    return link.get("rel") if isinstance(link, dict) else None
 
 
 def _reason(error: CatalogError, href: str) -> str:

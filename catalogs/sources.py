@@ -82,13 +82,13 @@ def known_sources() -> Mapping[str, SourceRules]:
 
 
 def rules_of(stac: Mapping[str, Any]) -> SourceRules:
-    """The rules that fit an item: those of the provider that it names in its properties, links or hrefs, else `GUESSED`.
+    """The rules that fit a well-formed item: those of the provider that it names in its properties, links or hrefs, else `GUESSED`.
 
     The provider's asset keys must be there too: a copy with other keys is read by guessing.
     """
     assets = stac.get("assets") or {}
     properties = stac.get("properties") or {}
-    texts = [str(link.get("href", "")) for link in stac.get("links") or [] if link.get("rel") != "derived_from"]
+    texts = [str(link["href"]) for link in stac.get("links") or [] if link.get("rel") != "derived_from"]
     texts += [str(asset.get("href", "")) for asset in assets.values()]
     for rules in known_sources().values():
         marked = any(mark in text for mark in rules.marks for text in texts)

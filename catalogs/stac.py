@@ -22,11 +22,12 @@ from shapely.geometry import box, mapping
 from shapely.geometry.base import BaseGeometry
 
 from catalogs.bands import BANDS
+from catalogs.documents import links_of
 from catalogs.errors import InvalidItem
 from catalogs.footprint import geometry_of, split_antimeridian
 from catalogs.hrefs import absolute, folder_of, is_remote, resolve_href
 from catalogs.item import BandAsset, SceneItem
-from catalogs.radiometry import baseline_of, radiometry_of
+from catalogs.radiometry import HUGE, baseline_of, radiometry_of
 from catalogs.sources import SourceRules, rules_of
 
 REMOTE = "remote asset of a local item"
@@ -84,8 +85,8 @@ def resolve_item(
     footprint = _footprint(item, where)
     if footprint is not None and not item.get("geometry"):
         item["geometry"] = mapping(footprint)  # a box without a geometry is not allowed either
-    zenith = properties.get("s2:mean_solar_zenith")
-    elevation = properties.get("view:sun_elevation", 90 - zenith if isinstance(zenith, int | float) else None)
+    zenith = _float(properties.get("s2:mean_solar_zenith"))
+    elevation = properties.get("view:sun_elevation", None if zenith is None else 90 - zenith)
     return SceneItem(
         id=item["id"],
         datetime=_datetime(item, where),
@@ -123,17 +124,31 @@ def _parsed(stac: Mapping[str, Any], where: str) -> dict[str, Any]:
     """A copy of `stac` with all that an item must have, brought to STAC 1.1 where it is older than 1.0."""
     if stac.get("type") != "Feature" or not isinstance(stac.get("assets"), dict):
         raise InvalidItem(f"{where}: is no STAC item (type {stac.get('type')!r}, or no assets)")
-    if any(not isinstance(asset, dict) or not isinstance(asset.get("href"), str) for asset in stac["assets"].values()):
-        raise InvalidItem(f"{where}: is no STAC item: an asset has no href")
+    for key, asset in stac["assets"].items():
+        if not isinstance(asset, dict) or not isinstance(asset.get("href"), str):
+            raise InvalidItem(f"{where}: is no STAC item: asset {key!r} has no href")
+        _check_asset(asset, f"{where}: asset {key!r}")
+    links = deepcopy(links_of(stac))
     recent = stac.get("stac_version") in ("1.0.0", "1.1.0")
     try:
         # Without its links: pystac would fetch the root to write the item.
         item = pystac.Item.from_dict({**stac, "links": []}, preserve_dict=True, migrate=not recent)
         if recent:
-            return deepcopy(dict(stac))
-        return item.to_dict(include_self_link=False) | {"links": deepcopy(stac.get("links") or [])}
+            return deepcopy(dict(stac)) | {"links": links}
+        return item.to_dict(include_self_link=False) | {"links": links}
     except (pystac.STACError, pystac.STACTypeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InvalidItem(f"{where}: is no valid STAC item: {type(error).__name__}: {error}") from None
+
+
+def _check_asset(asset: Mapping[str, Any], where: str) -> None:
+    """Raises InvalidItem where a member of `asset` that is read here is not of the kind that STAC says."""
+    for name in ("bands", "eo:bands", "raster:bands"):
+        bands = asset.get(name)
+        if bands is not None and not (isinstance(bands, list) and all(isinstance(band, dict) for band in bands)):
+            raise InvalidItem(f"{where}: {name} is no list of objects")
+    roles = asset.get("roles")
+    if roles is not None and not (isinstance(roles, list) and all(isinstance(role, str) for role in roles)):
+        raise InvalidItem(f"{where}: roles are no list of names")
 
 
 def _find(assets: dict[str, dict[str, Any]], rules: SourceRules, where: str, boundary: str) -> list[_Found]:
@@ -146,9 +161,13 @@ def _find(assets: dict[str, dict[str, Any]], rules: SourceRules, where: str, bou
         href = resolve_href(assets[key]["href"], where, boundary)
         if not is_remote(where) and is_remote(href):
             beside = Path(folder_of(where)) / os.path.basename(urlsplit(href).path)  # noqa: PTH119
-            href = str(beside) if beside.is_file() else href
-        found.append(_Found(band, key, index, href, missing=not is_remote(href) and not Path(href).is_file()))
+            href = str(beside) if _is_file(str(beside)) else href
+        found.append(_Found(band, key, index, href, missing=not is_remote(href) and not _is_file(href)))
     return found
+
+
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for a name that is too long
 
 
 def _choose(found: list[_Found], *, local: bool) -> tuple[list[_Found], dict[str, str]]:
@@ -168,9 +187,8 @@ def _make_absolute(item: dict[str, Any], where: str, boundary: str, chosen: Mapp
             asset["href"] = chosen.get(key) or resolve_href(asset["href"], where, boundary)
         except InvalidItem:
             del item["assets"][key]
-    item["links"] = [link for link in item.get("links") or [] if isinstance(link.get("href"), str)]
     for link in item["links"]:
-        if not urlsplit(link["href"]).scheme:
+        if "://" not in link["href"]:
             joined = urljoin(where, link["href"]) if is_remote(where) else os.path.join(folder_of(where), link["href"])  # noqa: PTH118
             link["href"] = joined if is_remote(joined) else os.path.normpath(joined)
 
@@ -206,4 +224,5 @@ def _footprint(item: Mapping[str, Any], where: str) -> BaseGeometry | None:
 
 
 def _float(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < HUGE
+    return float(value) if is_number else None  # type: ignore[arg-type]

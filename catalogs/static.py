@@ -13,7 +13,7 @@ from typing import Any
 
 from pystac_client.stac_api_io import StacApiIO
 
-from catalogs.documents import Document, Problem, read_json
+from catalogs.documents import Document, Problem, links_of, read_json
 from catalogs.errors import CatalogError, InvalidItem, SourceUnavailable
 from catalogs.hrefs import folder_of, is_remote, resolve_href
 
@@ -51,10 +51,10 @@ def walk(entry: dict[str, Any], href: str, io: StacApiIO) -> Iterator[Document |
 
 
 def _targets(document: dict[str, Any], where: str, boundary: str) -> Iterator[str | Problem]:
-    for link in document.get("links") or []:
-        if isinstance(link, dict) and link.get("rel") in ("child", "item"):
+    for link in links_of(document):
+        if link["rel"] in ("child", "item"):
             try:
-                yield resolve_href(link.get("href", ""), where, boundary)
+                yield resolve_href(link["href"], where, boundary)
             except InvalidItem as error:
                 yield Problem(where, str(error).removeprefix(f"{where}: "))
 

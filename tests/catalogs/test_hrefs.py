@@ -61,7 +61,7 @@ def test_a_sibling_with_the_same_beginning_is_outside() -> None:
     [
         "file:///etc/passwd", "FILE:///data/cat/B02.tif", "/vsicurl/https://example.com/x.tif", "/vsizip/data/cat/x.zip",
         "/data/cat//vsisubfile/0,/etc/passwd", "vrt:///etc/x", "HDF5:/etc/x", "GTIFF_DIR:1:/etc/x", "data:text/plain,x", "x.vrt",
-        "a/../x.VRT", "", "a\nb", "a\x00b", "ftp://example.com/x.tif",
+        "a/../x.VRT", "", "a\nb", "a\x00b", "ftp://example.com/x.tif", "https://example.com/x.vrt?y", "https://[::1/x.tif",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("base", [BASE, "https://example.com/cat/item.json"])

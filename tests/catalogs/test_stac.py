@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from pathlib import Path
@@ -238,6 +239,62 @@ def test_broken_items_are_refused_in_one_line(changes: dict[str, Any], reason: s
         resolve_item(item, URL)
     assert str(error.value).startswith(URL)
     assert "\n" not in str(error.value)
+
+
+def members(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths of every member below `value`."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, child in inner for found in ((*path, key), *members(child, (*path, key)))]
+
+
+RICH = make_item(
+    assets={
+        "blue": {"href": "https://e.com/B02.tif", "type": "image/tiff", "roles": ["data"], "eo:bands": [{"name": "blue", "common_name": "blue"}],
+                 "raster:bands": [{"scale": 0.0001, "offset": -0.1, "nodata": 0}]},
+        "scl": {"href": "SCL.tif", "bands": [{"name": "SCL"}]},
+        "data": {"href": "x.tif", "bands": [{"name": "B04"}, {"eo:common_name": "nir"}]},
+    },
+    properties={"eo:cloud_cover": 3, "view:sun_elevation": 50, "s2:mean_solar_zenith": 40, "earthsearch:boa_offset_applied": False, "platform": "sentinel-2b"},
+    collection="c",
+)  # fmt: skip
+JUNK = [
+    None,
+    1,
+    -1,
+    "",
+    [],
+    {},
+    [None],
+    {"a": None},
+    True,
+    float("inf"),
+    "x" * 5000,
+    "../x",
+    "https://[",
+    "\x00",
+    10**400,
+]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.sampled_from(members(RICH)),
+    st.sampled_from(JUNK),
+    st.sampled_from(["1.0.0", "1.0.0-beta.2"]),
+    st.sampled_from([URL, "/x/item.json"]),
+)
+def test_any_junk_in_an_item_is_read_or_refused_in_one_line(
+    path: tuple[Any, ...], junk: object, version: str, href: str
+) -> None:
+    item = copy.deepcopy(RICH) | {"stac_version": version}
+    parent: Any = item
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = junk
+    try:
+        assert resolve_item(item, href).bands
+    except InvalidItem as error:
+        assert "\n" not in str(error)  # noqa: PT017 - both ends are right
 
 
 def test_an_item_across_the_antimeridian_does_not_belt_the_earth() -> None:
