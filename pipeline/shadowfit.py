@@ -124,8 +124,9 @@ def _zone_of_one_height(
 
 def pooled(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Set pixels in each cell and its eight neighbours, int32 (cell rows, cell cols)."""
-    counts = np.add.reduceat(mask.astype(np.int32), np.arange(0, mask.shape[0], CELL), axis=0)
-    counts = np.pad(np.add.reduceat(counts, np.arange(0, mask.shape[1], CELL), axis=1), 1)
+    rows, cols = np.arange(0, mask.shape[0], CELL), np.arange(0, mask.shape[1], CELL)
+    in_rows = np.add.reduceat(mask.view(np.uint8), rows, axis=0, dtype=np.uint8)  # at most CELL, fits a byte
+    counts = np.pad(np.add.reduceat(in_rows, cols, axis=1, dtype=np.int32), 1)
     counts = counts[:-2] + counts[1:-1] + counts[2:]
     total: NDArray[np.int32] = counts[:, :-2] + counts[:, 1:-1] + counts[:, 2:]
     return total

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from rasterio.transform import from_origin
+from affine import Affine
 
 from catalogs.bands import BANDS
 from catalogs.item import BandAsset, SceneItem
@@ -42,9 +42,8 @@ def write_raster(
         "dtype": stack.dtype.name,
         "nodata": nodata,
         "crs": crs,
+        "transform": Affine(resolution, 0.0, origin[0], 0.0, -resolution, origin[1]),
     }
-    if crs is not None:
-        profile["transform"] = from_origin(*origin, resolution, resolution)
     with rasterio.open(path, "w", **profile, **options) as dataset:
         dataset.write(stack)
         if tags:
