@@ -276,7 +276,7 @@ JUNK = [
 ]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(
     st.sampled_from(members(RICH)),
     st.sampled_from(JUNK),
