@@ -9,6 +9,7 @@ any number of references, the first guess (`srgan.fill`) and the opacity,
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -55,10 +56,11 @@ class Generator(nn.Module):
         self.stem_present = nn.Linear(bands, widths[0])
         self.reference_stem = ReferenceStem(bands, widths[1])
         self.encoder = nn.ModuleList(
-            nn.Sequential(*(Block(width) for _ in range(depth))) for width, depth in zip(widths, spec.depths, strict=True)
+            nn.Sequential(*(Block(width) for _ in range(depth)))
+            for width, depth in zip(widths, spec.depths, strict=True)
         )
-        self.downs = nn.ModuleList(Down(fine, coarse) for fine, coarse in zip(widths, widths[1:], strict=False))
-        self.ups = nn.ModuleList(Up(coarse, fine) for fine, coarse in zip(widths, widths[1:], strict=False))
+        self.downs = nn.ModuleList(Down(fine, coarse) for fine, coarse in itertools.pairwise(widths))
+        self.ups = nn.ModuleList(Up(coarse, fine) for fine, coarse in itertools.pairwise(widths))
         self.decoder = nn.ModuleList(Block(width) for width in widths[:-1])
         if spec.guidance != "none":
             branch_widths = tuple(max(8, width // 2) for width in widths)
@@ -96,7 +98,9 @@ class Generator(nn.Module):
         known = ((valid > 0) & finite).to(cloudy.dtype)
         image = torch.where((known * bands) > 0, cloudy, 0.0)
         mask = torch.where(known > 0, mask, 1.0)
-        usable = (reference_valid > 0) & torch.isfinite(torch.where(bands[:, None] > 0, references, 0.0)).all(2, keepdim=True)
+        usable = (reference_valid > 0) & torch.isfinite(torch.where(bands[:, None] > 0, references, 0.0)).all(
+            2, keepdim=True
+        )
         references = torch.where(usable & (bands[:, None] > 0), references, 0.0)
         usable, days = usable.to(cloudy.dtype), torch.nan_to_num(days)
 
@@ -160,7 +164,16 @@ class Generator(nn.Module):
                 decoded = self.fusions[level](decoded, branches[level])
         return decoded
 
-    def _check(self, cloudy: Tensor, present: Tensor, mask: Tensor, valid: Tensor, references: Tensor, reference_valid: Tensor, days: Tensor) -> None:
+    def _check(
+        self,
+        cloudy: Tensor,
+        present: Tensor,
+        mask: Tensor,
+        valid: Tensor,
+        references: Tensor,
+        reference_valid: Tensor,
+        days: Tensor,
+    ) -> None:
         bands, step = len(self.spec.bands), self.spec.multiple
         batch, channels, rows, cols = cloudy.shape
         dates = references.shape[1]
@@ -178,7 +191,9 @@ class Generator(nn.Module):
         )
         for name, tensor, shape in expected:
             if tuple(tensor.shape) != shape:
-                raise InvalidSpec(f"{name} has shape {tuple(tensor.shape)}, {shape} is needed beside the input {tuple(cloudy.shape)}")
+                raise InvalidSpec(
+                    f"{name} has shape {tuple(tensor.shape)}, {shape} is needed beside the input {tuple(cloudy.shape)}"
+                )
 
 
 class ReferenceStem(nn.Module):
@@ -200,12 +215,14 @@ class ReferenceStem(nn.Module):
         distance = (days / 30.0).clamp(-12, 12)
         when = torch.stack([torch.log1p(distance.abs()), distance.sign()], 2)[..., None, None] * usable
         stack = torch.cat([references, usable, when], 2).flatten(0, 1)
-        written = self.write(F.gelu(self.read(F.avg_pool2d(stack, 2)))).unflatten(0, (-1, dates))
+        written: Tensor = self.write(F.gelu(self.read(F.avg_pool2d(stack, 2))))
+        written = written.unflatten(0, (-1, dates))
         features, score = written[:, :, 1:], written[:, :, :1]
         share = F.avg_pool2d(usable.flatten(0, 1), 2).unflatten(0, (-1, dates))
         weight = share * torch.exp(4 * torch.tanh(score / 4))
         # A floor of exp(-4) / 4, the least weight of a single valid pixel, keeps 0 / 0 away.
-        return (weight * features).sum(1) / (weight.sum(1) + math.exp(-4) / 4)
+        total: Tensor = (weight * features).sum(1)
+        return total / (weight.sum(1) + math.exp(-4) / 4)
 
 
 def parameter_count(generator: Generator) -> int:

@@ -11,13 +11,14 @@ smoothing of them; at every level of the decoder, with A the branch's features a
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srgan.layers import Block, Pointwise, Up, channels_last, zeroed
+from srgan.layers import Block, Pointwise, Up, zeroed
 from srgan.spec import BANDS, GROUPS
 
 FINE_LEVELS = 3
@@ -31,7 +32,7 @@ class Branch(nn.Module):
         super().__init__()
         self.take = nn.ModuleList(Pointwise(have, want) for have, want in zip(encoder_widths, widths, strict=True))
         self.blocks = nn.ModuleList(Block(width) for width in widths)
-        self.ups = nn.ModuleList(Up(coarse, fine) for fine, coarse in zip(widths, widths[1:], strict=False))
+        self.ups = nn.ModuleList(Up(coarse, fine) for fine, coarse in itertools.pairwise(widths))
         self.head = zeroed(Pointwise(widths[0], out))
 
     def forward(self, encoded: list[Tensor]) -> tuple[list[Tensor], Tensor]:
@@ -58,7 +59,8 @@ class ErrorFeedback(nn.Module):
     def forward(self, decoded: Tensor, branch: Tensor) -> Tensor:
         """(B, C, H, W), (B, A, H, W) -> (B, C, H, W)."""
         error = branch - self.predict(decoded)
-        return decoded + torch.sigmoid(self.weigh(torch.cat([decoded, error], 1))) * self.correct(error)
+        correction: Tensor = self.correct(error)
+        return decoded + torch.sigmoid(self.weigh(torch.cat([decoded, error], 1))) * correction
 
 
 class Concatenation(nn.Module):
@@ -70,7 +72,8 @@ class Concatenation(nn.Module):
 
     def forward(self, decoded: Tensor, branch: Tensor) -> Tensor:
         """(B, C, H, W), (B, A, H, W) -> (B, C, H, W)."""
-        return decoded + self.merge(torch.cat([decoded, branch], 1))
+        merged: Tensor = self.merge(torch.cat([decoded, branch], 1))
+        return decoded + merged
 
 
 def fusion(kind: Literal["none", "concat", "error_feedback"], width: int, branch_width: int) -> nn.Module:
@@ -105,7 +108,6 @@ def smooth(image: Tensor, radius: int = 4, epsilon: float = 4e-4) -> Tensor:
     He, Sun, Tang, "Guided Image Filtering", ECCV 2010, equations 5, 6 and 8. An edge higher than sqrt(epsilon) = 0.02 of
     reflectance stays, texture below it goes.
     """
-
     channels, length = image.shape[1], 2 * radius + 1
     row = image.new_full((channels, 1, 1, length), 1 / length)
 

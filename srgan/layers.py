@@ -56,8 +56,10 @@ class Block(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Mix neighbours, then channels."""
-        features = features + self.gain_space * self.narrow(gate(self.space(self.widen(self.norm_space(features)))))
-        return features + self.gain_bands * self.merge(gate(self.mix(self.norm_bands(features))))
+        spread: Tensor = self.narrow(gate(self.space(self.widen(self.norm_space(features)))))
+        features = features + self.gain_space * spread
+        mixed: Tensor = self.merge(gate(self.mix(self.norm_bands(features))))
+        return features + self.gain_bands * mixed
 
 
 class Down(nn.Conv2d):

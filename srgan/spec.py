@@ -12,7 +12,12 @@ from srgan.errors import InvalidSpec
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 """The channels of the network, in order."""
 
-GROUPS = {"VIS": ("B02", "B03", "B04"), "red edge": ("B05", "B06", "B07"), "NIR": ("B08", "B8A"), "SWIR": ("B11", "B12")}
+GROUPS = {
+    "VIS": ("B02", "B03", "B04"),
+    "red edge": ("B05", "B06", "B07"),
+    "NIR": ("B08", "B8A"),
+    "SWIR": ("B11", "B12"),
+}
 """The four band groups of the structure and gradient maps, in order."""
 
 TYPICAL_LAND = (0.13, 0.11, 0.10, 0.10, 0.12, 0.18, 0.21, 0.20, 0.22, 0.09, 0.003, 0.20, 0.13)
@@ -34,7 +39,9 @@ class ModelSpec(BaseModel):
     mean: tuple[float, ...] = Field(TYPICAL_LAND, description="Reflectance subtracted from each band at the input")
     scale: float = Field(0.15, gt=0, description="Reflectance that makes one unit at the input")
     margin: int = Field(
-        64, ge=0, description="Pixels from a tile's edge beyond which what lies outside moves the result by < 1 DN on average"
+        64,
+        ge=0,
+        description="Pixels from a tile's edge beyond which what lies outside moves the result by < 1 DN on average",
     )
 
     @model_validator(mode="after")
@@ -57,7 +64,7 @@ class ModelSpec(BaseModel):
     @property
     def multiple(self) -> int:
         """Height and width of a tile must be multiples of this, pixels."""
-        return 2**self.levels
+        return 1 << self.levels
 
     def require_bands(self, names: Iterable[str]) -> tuple[int, ...]:
         """Channel numbers of the bands called `names`. Raises InvalidSpec where the model does not know one.
@@ -67,7 +74,9 @@ class ModelSpec(BaseModel):
         """
         unknown = [name for name in names if name not in self.bands]
         if unknown:
-            raise InvalidSpec(f"model {self.name!r} does not know {', '.join(unknown)}: its bands are {', '.join(self.bands)}")
+            raise InvalidSpec(
+                f"model {self.name!r} does not know {', '.join(unknown)}: its bands are {', '.join(self.bands)}"
+            )
         return tuple(self.bands.index(name) for name in names)
 
     @classmethod

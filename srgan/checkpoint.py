@@ -1,0 +1,191 @@
+"""Release checkpoints: `<name>.safetensors` and its card `<name>.json` beside it. Nothing is ever unpickled.
+
+The card holds the `ModelSpec`, the sha256 of the weights, what the model saw and what it scored. Weights may be float16; the generator is
+always float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as format_tensors
+from torch import Tensor
+
+from srgan.errors import InvalidCheckpoint
+from srgan.generator import Generator
+from srgan.spec import BANDS, ModelSpec
+
+PACKAGED = Path(__file__).parent / "weights"
+"""Folder of the checkpoints that come with the package."""
+
+PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
+PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A generator that is ready to use, and where it came from."""
+
+    name: str
+    """File name without its suffix."""
+    spec: ModelSpec
+    generator: Generator
+    """float32, in evaluation mode, no gradients."""
+    digest: str
+    """sha256 of the weights' file, hex."""
+    card: Mapping[str, Any]
+    """The card as it was read."""
+
+
+def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
+    """The checkpoint at `path`, or a packaged one by name (`default`).
+
+    Raises InvalidCheckpoint where it is missing, truncated, a pickle, has no card, another digest, other bands or other tensors.
+    """
+    file = checkpoint_file(path)
+    try:
+        blob = file.read_bytes()
+    except OSError as error:
+        raise InvalidCheckpoint(
+            f"checkpoint {file}: cannot be read ({error.strerror}): check the path, or use `default`"
+        ) from error
+    if file.suffix in PICKLE_SUFFIXES or blob.startswith(PICKLE_MAGIC):
+        raise InvalidCheckpoint(
+            f"checkpoint {file}: a pickle can run any code and is not read: use a .safetensors file with its card"
+        )
+    card = read_card(file)
+    spec = card_spec(card, file)
+    digest = hashlib.sha256(blob).hexdigest()
+    if digest != card.get("sha256"):
+        raise InvalidCheckpoint(
+            f"checkpoint {file}: its sha256 is {digest[:12]}..., its card says {str(card.get('sha256'))[:12]}...: truncated or altered, fetch both again"
+        )
+    generator = Generator(spec)
+    load_tensors(generator, blob, file)
+    generator.to(device).eval().requires_grad_(requires_grad=False)
+    return Checkpoint(file.stem, spec, generator, digest, card)
+
+
+def save_checkpoint(
+    path: Path,
+    generator: Generator,
+    card: Mapping[str, Any],
+    *,
+    spec: ModelSpec | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> Path:
+    """Write `path` (.safetensors) and its card atomically, weights as `dtype`; returns `path`.
+
+    `card` may hold anything that JSON holds; `name`, `spec`, `bands`, `margin` and `sha256` are written from the model. Weights that are
+    not finite in `dtype` raise InvalidCheckpoint and leave what was there.
+    """
+    if path.suffix != ".safetensors":
+        raise InvalidCheckpoint(f"checkpoint {path}: a checkpoint is a .safetensors file")
+    spec = spec or generator.spec
+    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in generator.state_dict().items()}
+    if broken := [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]:
+        raise InvalidCheckpoint(f"checkpoint {path}: {broken[0]} is not finite as {dtype}: the training diverged")
+    blob = format_tensors(tensors)
+    full = {
+        **card,
+        "name": path.stem,
+        "spec": spec.model_dump(mode="json"),
+        "bands": list(spec.bands),
+        "margin": spec.margin,
+        "sha256": hashlib.sha256(blob).hexdigest(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, blob)
+    write_atomic(path.with_suffix(".json"), (json.dumps(full, indent=1, allow_nan=False) + "\n").encode())
+    return path
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """The weights' file that `path` means. Raises InvalidCheckpoint where there is none."""
+    text = str(path)
+    packaged = PACKAGED / f"{text}.safetensors"
+    if text.replace("-", "").replace("_", "").isalnum() and packaged.is_file() and not Path(text).exists():
+        return packaged
+    file = Path(path)
+    if not file.is_file():
+        known = ", ".join(sorted(entry.stem for entry in PACKAGED.glob("*.safetensors"))) or "none"
+        raise InvalidCheckpoint(f"checkpoint {text}: no such file; packaged ones: {known}")
+    return file
+
+
+def read_card(file: Path) -> dict[str, Any]:
+    """The JSON card beside a weights' file."""
+    place = file.with_suffix(".json")
+    try:
+        card = json.loads(place.read_bytes())
+    except FileNotFoundError as error:
+        raise InvalidCheckpoint(
+            f"checkpoint {file}: its card {place.name} is not beside it: copy both files"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InvalidCheckpoint(
+            f"checkpoint {file}: its card {place.name} is not readable JSON: fetch it again"
+        ) from error
+    if not isinstance(card, dict):
+        raise InvalidCheckpoint(f"checkpoint {file}: its card {place.name} is no JSON object")
+    return card
+
+
+def card_spec(card: Mapping[str, Any], file: Path) -> ModelSpec:
+    """The `ModelSpec` of a card, checked."""
+    content = card.get("spec")
+    if not isinstance(content, dict):
+        raise InvalidCheckpoint(f"checkpoint {file}: its card has no `spec`: it is not a card of this program")
+    if tuple(content.get("bands", BANDS)) != BANDS:
+        raise InvalidCheckpoint(
+            f"checkpoint {file}: made for the bands {' '.join(map(str, content['bands']))}, not {' '.join(BANDS)}"
+        )
+    try:
+        return ModelSpec.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        raise InvalidCheckpoint(
+            f"checkpoint {file}: bad spec, {place}: {fault['msg']}: made by another version?"
+        ) from error
+
+
+def load_tensors(generator: Generator, blob: bytes, file: Path) -> None:
+    """Copy the tensors of a safetensors blob into the generator, which must have exactly these."""
+    try:
+        tensors: dict[str, Tensor] = parse_tensors(blob)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise InvalidCheckpoint(f"checkpoint {file}: no readable safetensors file ({error}): fetch it again") from error
+    expected = generator.state_dict()
+    if odd := sorted(tensors.keys() ^ expected.keys()):
+        raise InvalidCheckpoint(
+            f"checkpoint {file}: its tensors are not those of its spec: {odd[0]} and {len(odd) - 1} more"
+        )
+    for name, value in tensors.items():
+        if value.shape != expected[name].shape:
+            raise InvalidCheckpoint(
+                f"checkpoint {file}: {name} has shape {tuple(value.shape)}, its spec asks for {tuple(expected[name].shape)}"
+            )
+        if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
+            raise InvalidCheckpoint(f"checkpoint {file}: {name} holds values that are no finite real numbers")
+    generator.load_state_dict({name: value.float() for name, value in tensors.items()})
+
+
+def write_atomic(path: Path, blob: bytes) -> None:
+    """Write a file so that `path` is either the old or the new one."""
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("wb") as target:
+        target.write(blob)
+        target.flush()
+        os.fsync(target.fileno())
+    temporary.replace(path)

@@ -1,0 +1,73 @@
+"""The first guess against direct computation."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from srgan.fill import first_guess, mean_reference, push_pull
+from tests.srgan.made import ground
+
+DEFAULT = torch.full((1, 13, 1, 1), 0.5)
+
+
+def test_clear_pixels_stay_and_a_constant_spreads():
+    weight = (torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)) > 0.7).float()
+    image = torch.rand(1, 13, 64, 64, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(
+        push_pull(image * weight, weight, DEFAULT)[:, :, weight[0, 0] > 0], image[:, :, weight[0, 0] > 0]
+    )
+    flat = push_pull(0.2 * weight.expand(-1, 13, -1, -1), weight, DEFAULT)
+    torch.testing.assert_close(flat, torch.full_like(flat, 0.2), atol=2e-3, rtol=0)
+
+
+def test_a_hole_gets_values_between_those_around_it():
+    image = torch.zeros(1, 13, 64, 64) + torch.linspace(0.1, 0.3, 64)
+    weight = torch.ones(1, 1, 64, 64)
+    weight[..., 24:40, 24:40] = 0
+    hole = push_pull(image * weight, weight, DEFAULT)[..., 24:40, 24:40]
+    assert hole.min() > 0.15
+    assert hole.max() < 0.25
+    assert (hole[0, 0, 8].diff() > -1e-4).all()
+
+
+def test_without_a_clear_pixel_it_is_the_default():
+    nothing = push_pull(torch.zeros(1, 13, 64, 64), torch.zeros(1, 1, 64, 64), DEFAULT)
+    torch.testing.assert_close(nothing, DEFAULT.expand_as(nothing))
+
+
+def test_its_range_is_bounded_by_64_pixels():
+    image, weight = ground(64, 256)[None], torch.ones(1, 1, 64, 256)
+    weight[..., 64:] = 0
+    other = image.clone()
+    other[..., :64] += 1
+    first, second = (push_pull(part * weight, weight, DEFAULT) for part in (image, other))
+    assert not torch.equal(first[..., 64:96], second[..., 64:96])
+    assert torch.equal(first[..., 128:], second[..., 128:])
+
+
+def test_the_mean_of_the_references_weighs_validity_and_days():
+    rng = np.random.default_rng(0)
+    references, days = rng.random((1, 3, 13, 8, 8)), np.array([[0.0, -10.0, 30.0]])
+    valid = (rng.random((1, 3, 1, 8, 8)) > 0.4).astype(float)
+    valid[0, :, :, 0, 0] = 0
+    weights = valid * np.array([1, 1 / 2, 1 / 4]).reshape(1, 3, 1, 1, 1)
+    total = weights.sum(1)
+    expected = np.divide((weights * references).sum(1), total, out=np.zeros((1, 13, 8, 8)), where=total > 0)
+    tensors = [torch.tensor(part, dtype=torch.float32) for part in (references, valid, days)]
+    mean, support = mean_reference(*tensors, torch.zeros(1, 13, 8, 8))
+    np.testing.assert_allclose(mean.numpy(), expected, atol=1e-6)
+    np.testing.assert_array_equal(support.numpy(), (total > 0).astype(np.float32))
+    assert support[0, 0, 0, 0] == 0
+
+
+def test_references_fill_where_valid_and_the_surroundings_elsewhere():
+    image, other = torch.full((1, 13, 64, 64), 0.1), torch.full((1, 1, 13, 64, 64), 0.3)
+    clear, valid = torch.ones(1, 1, 64, 64), torch.zeros(1, 1, 1, 64, 64)
+    clear[..., 16:32, 16:48] = 0
+    valid[..., :32] = 1
+    guess = first_guess(image, clear, other, valid, torch.zeros(1, 1), DEFAULT)
+    assert (guess.image[..., 16:32, 16:32] == 0.3).all()
+    assert (guess.image[..., 40:, :] == 0.1).all()
+    assert guess.image[..., 16:32, 32:48].min() >= 0.1
+    assert guess.image[..., 16:32, 32:48].max() <= 0.3
