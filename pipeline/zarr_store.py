@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -43,6 +44,10 @@ _CONVENTIONS = [
         "description": "Spatial coordinate information",
     },
 ]
+
+
+_DRAINING = threading.Lock()
+"""Two at a time would wait for each other."""
 
 
 class ZarrSink:
@@ -121,6 +126,7 @@ class ZarrSink:
     def abort(self) -> None:
         """Remove the store."""
         self._arrays.clear()
+        _drain()
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.path)
 
@@ -168,6 +174,19 @@ class ZarrSink:
             raise WriteFailed(
                 f"{self.path}: layer {name} reads back other pixels than were written: check the disk, run again"
             )
+
+
+def _drain() -> None:
+    """Wait for what zarr still writes in its own thread: after an error the writes beside it go on, and would come back from the dead."""
+    import asyncio
+
+    from zarr.core.sync import sync
+
+    async def others() -> None:
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
+
+    with _DRAINING:
+        sync(others())
 
 
 def group_names(layers: Sequence[Layer]) -> dict[str, str]:
