@@ -238,13 +238,17 @@ def _extensions(item: Mapping[str, Any], source: list[str]) -> list[str]:
 
 
 def _footprint(record: ProductRecord) -> tuple[dict[str, Any], list[float]]:
-    """Outline and box of the grid in longitude and latitude, for a source without a geometry."""
-    from shapely.geometry import mapping
+    """Outline and box in longitude and latitude, for a source whose item has none: the source's own, or that of the finest grid."""
+    import numpy as np
+    import shapely
+    from pyproj import Transformer
 
     outline = record.source.geometry
     if outline is None:
-        outline = record.layers[0].geobox.footprint("EPSG:4326").geom
-    return dict(mapping(outline)), list(outline.bounds)
+        geobox = record.layers[0].geobox
+        degrees = Transformer.from_crs(str(geobox.crs), "EPSG:4326", always_xy=True)
+        outline = shapely.transform(geobox.extent.geom, lambda points: np.column_stack(degrees.transform(*points.T)))
+    return dict(shapely.geometry.mapping(outline)), list(outline.bounds)
 
 
 def _percent(share: float) -> float:
