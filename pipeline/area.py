@@ -19,12 +19,14 @@ def inside_area(geobox: GeoBox, area: BaseGeometry) -> npt.NDArray[np.bool_]:
 
     Raises InvalidSettings where no pixel does.
     """
-    from odc.geo.geom import Geometry
+    import shapely
+    from pyproj import Transformer
     from rasterio.features import rasterize
 
     # Edges are densified first: a straight line in degrees is none in UTM.
-    projected = Geometry(area, "EPSG:4326").to_crs(geobox.crs, resolution=0.01)
-    burnt = rasterize([(projected.geom, 1)], out_shape=tuple(geobox.shape), transform=geobox.affine, dtype="uint8")
+    project = Transformer.from_crs("EPSG:4326", str(geobox.crs), always_xy=True).transform
+    projected = shapely.transform(shapely.segmentize(area, 0.01), project, interleaved=False)
+    burnt = rasterize([(projected, 1)], out_shape=tuple(geobox.shape), transform=geobox.affine, dtype="uint8")
     inside: npt.NDArray[np.bool_] = burnt.view(np.bool_)
     if not inside.any():
         raise InvalidSettings(

@@ -1,0 +1,297 @@
+"""One scene through the engine: any cut gives the same files, a kill costs only blocks in flight, bad input is named."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.engine import decloud_scene
+from pipeline.errors import InvalidScene, InvalidSettings, PipelineError, SceneRefused, WriteFailed
+from pipeline.journal import Journal, latest
+from pipeline.runner import run_scene, run_scenes
+from pipeline.settings import DecloudSettings, Resources
+from srgan.errors import ModelError
+
+from .fakes import Smoother
+from .made import made_item, write_raster
+
+IDENTITY = DecloudSettings(checkpoint="identity", max_generated=1, references=0, tile=64, overlap=16)
+
+
+def scene(folder: Path, size: int = 120, seed: int = 0, **changes):
+    rng = np.random.default_rng(seed)
+    scl = np.full((size // 2, size // 2), 4, np.uint8)
+    scl[10:30, 5:25] = 9
+    scl[40:50, 40:55] = 3
+    bands = {
+        "B02": rng.integers(300, 900, (size, size)).astype(np.uint16),
+        "B03": rng.integers(300, 900, (size, size)).astype(np.uint16),
+        "B04": rng.integers(300, 900, (size, size)).astype(np.uint16),
+        "B11": rng.integers(900, 1900, (size // 2, size // 2)).astype(np.uint16),
+        "B09": rng.integers(900, 1900, (size // 6, size // 6)).astype(np.uint16),
+    }
+    for pixels in bands.values():
+        pixels[:, : pixels.shape[1] // 20] = 0
+        half = pixels.shape[0] * 2 // 6
+        pixels[half : half + half // 3, half : half + half // 3] += 5000
+    return made_item(folder, bands, scl=scl, sun_azimuth=150.0, sun_elevation=50.0, **changes)
+
+
+def pixels_of(folder: Path) -> dict[str, bytes]:
+    """Name -> bytes of the raster files of a product."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.tif"))}
+
+
+def test_resources_change_no_byte_of_the_product(tmp_path, monkeypatch):
+    item = scene(tmp_path / "S2A_33TWL_20230810_0_L2A", 240)
+    monkeypatch.setattr("pipeline.engine.open_restorer", lambda *_: Smoother())
+    results = []
+    for i, resources in enumerate(
+        [
+            Resources(block=240),
+            Resources(block=60, workers=1),
+            Resources(block=24, workers=3),
+            Resources(max_memory=2**31),
+        ]
+    ):
+        product = decloud_scene(item, tmp_path / f"out{i}", IDENTITY, resources=resources)
+        results.append(pixels_of(product.folder))
+        assert product.provenance["generated"] > 0
+    assert results[0]
+    assert all(result == results[0] for result in results[1:])
+
+
+@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**16), block=st.sampled_from([12, 30, 66]), poison=st.sampled_from([None, float("nan")]))
+def test_observed_means_equal_whatever_the_network(tmp_path_factory, monkeypatch, seed, block, poison):
+    tmp_path = tmp_path_factory.mktemp("any")
+    item = scene(tmp_path / "scene", seed=seed)
+    monkeypatch.setattr("pipeline.engine.open_restorer", lambda *_: Smoother(poison=poison))
+    product = decloud_scene(item, tmp_path / "out", IDENTITY, resources=Resources(block=block))
+    with rasterio.open(product.folder / "provenance.tif") as file:
+        provenance = file.read(1)
+    for asset in item.bands.values():
+        with rasterio.open(asset.href) as before, rasterio.open(product.folder / f"{asset.band}.tif") as after:
+            source, result = before.read(1), after.read(1)
+        factor = provenance.shape[0] // source.shape[0]
+        same = (source == result).repeat(factor, 0).repeat(factor, 1)
+        assert same[np.isin(provenance, [1, 5])].all()
+        assert np.array_equal(source == 0, result == 0)
+    shares = product.provenance
+    assert (shares["refused"] > 0) == bool((provenance == 5).any())
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import pipeline.stream, pipeline.engine
+from tests.pipeline.fakes import Smoother
+from tests.pipeline.test_engine import IDENTITY, scene
+from pipeline.settings import Resources
+
+class Slow(Smoother):
+    def restore(self, tiles):
+        for result in super().restore(tiles):
+            time.sleep(0.02)
+            yield result
+
+pipeline.engine.open_restorer = lambda *_: Slow()
+root = Path(sys.argv[1])
+item = scene(root / "scene", 240)
+print("ready", flush=True)
+pipeline.engine.decloud_scene(item, root / "out", IDENTITY, resources=Resources(block=24))
+"""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_killed_run_resumes_and_gives_the_undisturbed_product(tmp_path, monkeypatch, seed):
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)], cwd=root, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.3 + np.random.default_rng(seed).random() * 1.5)
+        process.send_signal(signal.SIGKILL)
+    item = scene(tmp_path / "scene", 240)
+    staged = len(list((tmp_path / "out" / ".staging").glob("*/blocks/*.npz")))
+    assert not list((tmp_path / "out").glob("scene_*/*.json")) or staged == 0
+    network = Smoother()
+    monkeypatch.setattr("pipeline.engine.open_restorer", lambda *_: network)
+    resumed = decloud_scene(item, tmp_path / "out", IDENTITY, resources=Resources(block=24))
+    resumed_calls = network.calls
+    straight = decloud_scene(item, tmp_path / "fresh", IDENTITY, resources=Resources(block=24))
+    assert pixels_of(resumed.folder) == pixels_of(straight.folder)
+    assert not list((tmp_path / "out" / ".staging").iterdir())
+    if staged and not resumed.unchanged:
+        assert resumed_calls < network.calls - resumed_calls
+
+
+def test_ctrl_c_is_noted_and_raised(tmp_path, monkeypatch):
+    item = scene(tmp_path / "scene")
+
+    class Interrupted(Smoother):
+        def restore(self, tiles):
+            raise KeyboardInterrupt
+            yield from tiles
+
+    monkeypatch.setattr("pipeline.engine.open_restorer", lambda *_: Interrupted())
+    journal = Journal(tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        run_scene(item, tmp_path / "out", IDENTITY, journal=journal)
+    assert latest(tmp_path / "out")[item.id].state == "interrupted"
+    assert not list((tmp_path / "out").glob("scene_*"))
+
+
+def test_one_bad_scene_never_stops_the_rest(tmp_path):
+    good, bad = scene(tmp_path / "good"), scene(tmp_path / "bad")
+    path = Path(bad.bands["B03"].href)
+    path.write_bytes(path.read_bytes()[:5000])
+    report = run_scenes([bad, good], tmp_path / "out", IDENTITY)
+    assert [outcome.state for outcome in report.outcomes] == ["invalid", "done"]
+    assert report.failed
+    assert "B03.tif" in report.outcomes[0].reason
+    assert {name: entry.state for name, entry in latest(tmp_path / "out").items()} == {"bad": "invalid", "good": "done"}
+
+
+def everything_nodata(folder: Path):
+    return made_item(folder, {"B02": np.zeros((64, 64), np.uint16)}, scl=np.zeros((32, 32), np.uint8))
+
+
+def everything_cloudy(folder: Path):
+    return made_item(folder, {"B02": np.full((64, 64), 9000, np.uint16)}, scl=np.full((32, 32), 9, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "error", "message"),
+    [
+        (everything_nodata, {}, InvalidScene, "no valid pixel|every pixel is nodata"),
+        (everything_cloudy, {"max_generated": 0.6}, SceneRefused, "100% of it would be made up .*--max-generated 0.6"),
+        (scene, {"bands": ("B08",)}, PipelineError, "no band B08"),
+        (
+            scene,
+            {"checkpoint": "nowhere.safetensors"},
+            InvalidSettings,
+            "--checkpoint nowhere.safetensors: .*cannot be read",
+        ),
+        (scene, {"mask": "nowhere.tif"}, InvalidSettings, "--mask nowhere.tif: cannot be read"),
+        (
+            scene,
+            {"tile": 64, "overlap": 40},
+            InvalidSettings,
+            "overlap 40 must lie between 0 and half the tile size 64",
+        ),
+        (scene, {"clip": True}, InvalidSettings, "--clip needs an area"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, make, changes, error, message):
+    item = make(tmp_path / "scene")
+    with pytest.raises(error, match=message) as caught:
+        decloud_scene(item, tmp_path / "out", IDENTITY.model_copy(update=changes))
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "out").glob("scene_*"))
+    assert not list((tmp_path / "out").glob("**/*.tif"))
+
+
+@pytest.mark.parametrize("size", [6, 12, 60])
+def test_tiny_scenes_work(tmp_path, size):
+    item = made_item(
+        tmp_path / "tiny",
+        {"B02": np.full((size, size), 4000, np.uint16), "B09": np.full((size // 6, size // 6), 4000, np.uint16)},
+        scl=np.full((size, size), 9, np.uint8),
+    )
+    product = decloud_scene(item, tmp_path / "out", IDENTITY)
+    assert product.provenance["generated"] == 1
+
+
+def test_one_pixel(tmp_path):
+    item = made_item(tmp_path / "dot", {"B02": np.full((1, 1), 4000, np.uint16)}, scl=np.full((1, 1), 4, np.uint8))
+    product = decloud_scene(item, tmp_path / "out", IDENTITY)
+    assert product.provenance["observed"] == 1
+    with rasterio.open(product.folder / "B02.tif") as file:
+        assert file.read(1).tolist() == [[4000]]
+
+
+def test_only_the_area_is_processed_with_clip(tmp_path):
+    from pyproj import Transformer
+    from shapely import box, transform
+
+    item = scene(tmp_path / "scene", 240)
+    with rasterio.open(item.bands["B02"].href) as file:
+        bounds = file.bounds
+    back = Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True).transform
+    area = transform(box(bounds.left, bounds.bottom, bounds.left + 1000, bounds.top), back, interleaved=False)
+    whole = decloud_scene(item, tmp_path / "out", IDENTITY)
+    part = decloud_scene(item, tmp_path / "out", IDENTITY.model_copy(update={"clip": True}), area=area)
+    assert part.id != whole.id
+    with rasterio.open(part.folder / "provenance.tif") as a, rasterio.open(whole.folder / "provenance.tif") as b:
+        clipped, full = a.read(1), b.read(1)
+    assert (clipped[:, 110:] <= 1).all()
+    assert (full[:, 110:] > 1).any()
+    assert (clipped[:, :100] > 1).any()
+
+
+def test_a_full_disk_is_named_and_leaves_no_product(tmp_path):
+    item = scene(tmp_path / "scene", 240)
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from tests.pipeline.test_engine import IDENTITY, scene\n"
+        "from pipeline.engine import decloud_scene; from pipeline.errors import WriteFailed\n"
+        "root = Path(sys.argv[1]); item = scene(root / 'scene', 240)\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))\n"
+        "try:\n    decloud_scene(item, root / 'out', IDENTITY)\nexcept WriteFailed as error:\n    print(error)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert "space" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert not list((tmp_path / "out").glob("scene_*"))
+    again = decloud_scene(item, tmp_path / "out", IDENTITY)
+    assert not again.unchanged
+
+
+def test_a_checkpoint_that_is_damaged_is_refused(tmp_path):
+    item = scene(tmp_path / "scene")
+    weights = tmp_path / "mine.safetensors"
+    weights.write_bytes(b"\x80\x04pickle")
+    (tmp_path / "mine.json").write_text('{"spec": {"margin": 3}}')
+    with pytest.raises(ModelError, match="pickle"):
+        decloud_scene(item, tmp_path / "out", IDENTITY.model_copy(update={"checkpoint": str(weights)}))
+
+
+def test_an_output_that_is_a_file_is_named(tmp_path):
+    item = scene(tmp_path / "scene")
+    (tmp_path / "out").write_text("")
+    with pytest.raises(WriteFailed, match=r"not writable .*--output"):
+        decloud_scene(item, tmp_path / "out", IDENTITY)
+
+
+def test_a_product_is_replaced_when_asked(tmp_path):
+    item = scene(tmp_path / "scene")
+    first = decloud_scene(item, tmp_path / "out", IDENTITY)
+    inode = os.stat(first.folder).st_ino
+    assert decloud_scene(item, tmp_path / "out", IDENTITY).unchanged
+    again = decloud_scene(item, tmp_path / "out", IDENTITY, overwrite=True)
+    assert not again.unchanged
+    assert os.stat(again.folder).st_ino != inode
+    assert pixels_of(again.folder)
+
+
+def test_a_mask_raster_decides_alone(tmp_path):
+    item = scene(tmp_path / "scene")
+    mask = np.zeros((120, 120), np.uint8)
+    mask[60:90, 60:90] = 1
+    path = write_raster(tmp_path / "mask.tif", mask, nodata=None)
+    product = decloud_scene(item, tmp_path / "out", IDENTITY.model_copy(update={"mask": str(path), "grow": 0.0}))
+    with rasterio.open(product.folder / "cloudmask.tif") as file:
+        assert np.array_equal(file.read(1) == 3, mask == 1)
