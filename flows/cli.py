@@ -121,7 +121,7 @@ def _interruptible() -> Iterator[None]:
 def _one_line_warnings() -> Iterator[None]:
     """Warnings as one line each, without the source line that nobody here can change."""
 
-    def show(message: Warning | str, *_: object) -> None:
+    def show(message: Warning | str, *_: object, **__: object) -> None:
         _say(f"warning: {' '.join(str(message).split())}")
 
     before = warnings.showwarning

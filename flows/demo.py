@@ -36,7 +36,7 @@ def demo(
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where area, truth and products go.")] = Path("demo"),
     size: Annotated[
         int, typer.Option(metavar="PX", min=96, help="Edge of the area, pixels of 10 m; a multiple of 6.")
-    ] = 960,
+    ] = 720,
     checkpoint: options.Checkpoint = None,
     json: options.Json = False,  # noqa: FBT002 - a flag of the command line
     quiet: options.Quiet = False,  # noqa: FBT002

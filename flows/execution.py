@@ -13,10 +13,12 @@ import shapely
 
 from catalogs.item import SceneItem
 from flows.record import write_record
-from flows.request import AreaRequest, SceneRequest
+from flows.request import NAMED_MASKS, AreaRequest, SceneRequest
 from flows.selection import Selection, label
 from flows.summary import RunSummary, SceneSummary, summarize
 from flows.watch import Watcher
+from pipeline.checkpoints import checkpoint_margin
+from pipeline.errors import InvalidSettings
 from pipeline.journal import Journal
 from pipeline.progress import Progress
 from pipeline.runner import run_scene
@@ -64,14 +66,27 @@ def decloud_one(work: SceneWork, progress: Progress) -> SceneSummary:
     return summarize(outcome, work.name)
 
 
+def check_once(request: AreaRequest | SceneRequest) -> None:
+    """Raise InvalidSettings for what would make every scene invalid: no such checkpoint, no such mask, no folder."""
+    checkpoint_margin(request.settings.checkpoint)
+    mask = request.settings.mask
+    if mask not in NAMED_MASKS and not Path(mask).is_file():
+        raise InvalidSettings(f"--mask {mask}: no such file; use {', '.join(NAMED_MASKS)}, or the path of a raster")
+    existing = next((path for path in (request.output, *request.output.absolute().parents) if path.exists()), None)
+    if existing is not None and not existing.is_dir():
+        raise InvalidSettings(f"--output {request.output}: {existing} is a file; name a folder")
+
+
 def run_all(
     request: AreaRequest | SceneRequest, selection: Selection, watcher: Watcher, decloud: Decloud = decloud_one
 ) -> RunSummary:
     """Decloud all scenes of a selection, in its order; one that fails does not stop the rest.
 
-    decloud: what is done with one of them. Raises WriteFailed where the output cannot be written at all.
+    decloud: what is done with one of them. Raises InvalidSettings for what no scene could be run with, WriteFailed where
+    the output cannot be written at all.
     """
     output = Path(request.output)
+    check_once(request)
     if not selection.items:
         return RunSummary("", str(output), problems=selection.problems, note=selection.note)
     journal = Journal(output)

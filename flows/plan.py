@@ -98,7 +98,7 @@ def _plans(request: AreaRequest | SceneRequest, selection: Selection, *, quiet: 
 
 
 def _print(plans: Sequence[ScenePlan], selection: Selection, *, as_json: bool) -> None:
-    from flows.tables import print_json, print_table
+    from flows.tables import print_json, print_reason, print_table
 
     if as_json:
         scenes = [asdict(scene) | {"when": scene.when.isoformat()} for scene in plans]
@@ -127,9 +127,9 @@ def _print(plans: Sequence[ScenePlan], selection: Selection, *, as_json: bool) -
     )
     for scene in plans:
         if scene.reason:
-            sys.stdout.write(f"{scene.scene}: {scene.state}: {scene.reason}\n")
+            print_reason(scene.scene, scene.state, scene.reason)
     to_do = [scene for scene in plans if scene.state in ("new", "stale")]
     sys.stdout.write(
-        f"{len(plans)} scenes, {len(to_do)} to do: {sum(s.needed for s in to_do)} tiles for the network, "
+        f"{len(plans)} scene{'' if len(plans) == 1 else 's'}, {len(to_do)} to do: {sum(s.needed for s in to_do)} tiles for the network, "
         f"{sum(s.gigabytes for s in to_do):.2f} GB, about {sum(s.minutes for s in to_do):.1f} minutes\n"
     )

@@ -18,7 +18,7 @@ from pipeline.hrefs import without_credentials
 from pipeline.settings import DecloudSettings, Resources, parse_bytes
 
 _NAMED_CHECKPOINTS = ("default", "identity")
-_NAMED_MASKS = ("auto", "scl", "s2cloudless", "csmask")
+NAMED_MASKS = ("auto", "scl", "s2cloudless", "csmask")
 
 
 class ResourceRequest(BaseModel):
@@ -51,7 +51,7 @@ class Request(BaseModel):
         settings = self.settings.model_copy(
             update={
                 "checkpoint": _kept(self.settings.checkpoint, _NAMED_CHECKPOINTS),
-                "mask": _kept(self.settings.mask, _NAMED_MASKS),
+                "mask": _kept(self.settings.mask, NAMED_MASKS),
             }
         )
         return self.model_copy(update={"output": Path(absolute(self.output)), "settings": settings})

@@ -82,7 +82,7 @@ def _retry(folder: Path, state: FolderState, *, quiet: bool) -> list[RunSummary]
 
 
 def _print(state: FolderState) -> None:
-    from flows.tables import print_table
+    from flows.tables import print_reason, print_table
 
     print_table(
         ("scene", "state", "time (UTC)", "product"),
@@ -90,5 +90,5 @@ def _print(state: FolderState) -> None:
     )
     for scene in state.scenes:
         if not scene.good:
-            sys.stdout.write(f"{scene.scene}: {scene.state}: {scene.reason or 'no product yet'}\n")
+            print_reason(scene.scene, scene.state, scene.reason or "no product yet")
     sys.stdout.write(state.headline + "\n")

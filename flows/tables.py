@@ -57,5 +57,10 @@ def print_run(summary: RunSummary) -> None:
         )
     for scene in summary.scenes:
         if not scene.good:
-            sys.stdout.write(f"{scene.scene}: {scene.state}: {scene.reason}\n")
+            print_reason(scene.scene, scene.state, scene.reason)
     sys.stdout.write(summary.headline + "\n")
+
+
+def print_reason(scene: str, state: str, reason: str) -> None:
+    """Why a scene has no product."""
+    sys.stdout.write(f"{scene}: {state}: {reason.removeprefix(f'{scene}: ')}\n")
