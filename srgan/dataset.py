@@ -154,7 +154,7 @@ def random_clouds(
     truth: Tensor, valid: Tensor, rng: np.random.Generator, noise: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """A cloudy version of a clear image (13, H, W) and its grown mask (1, H, W): full cover, half cover or thin haze."""
-    kind = rng.choice(3, p=(0.25, 0.5, 0.25))
+    kind = rng.choice(3, p=(0.2, 0.45, 0.35))
     cover = (1.0, float(rng.beta(1.6, 2.0)), float(rng.uniform(0.4, 1.0)))[kind]
     thickness = float(rng.uniform(0.5, 5.0)) if kind == 2 else float(np.exp(rng.uniform(np.log(5), np.log(90))))
     height = float(rng.choice([0.0, 0.35, 1.0], p=(0.6, 0.2, 0.2)))

@@ -2,8 +2,8 @@
 
 Strategy. Where a reference is valid, the guess is the mean of the references (weights fall with the distance in days).
 Elsewhere it is a normalised convolution over a pyramid (push-pull, Gortler et al., "The Lumigraph", 1996): clear pixels are
-averaged level by level, and each level passes what it does not know to the next coarser one. Five halvings bound the
-range by 64 pixels. What no clear pixel reaches is the default spectrum. The network only ever adds to this guess.
+averaged level by level, and each level passes what it does not know to the next coarser one. Five halvings and one look
+around bound the range by 96 pixels. What no clear pixel reaches is the default spectrum. The network only ever adds to this guess.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from srgan.layers import enlarge
 LEVELS = 5
 DAYS_HALF = 10.0
 """A reference at this distance in days weighs half of one of the same day."""
-PRIOR = 0.002
-"""Weight of the default spectrum at the coarsest level, as a share of a cell's pixels."""
+ENOUGH, ENOUGH_COARSE, ENOUGH_AROUND = 0.25, 0.02, 0.004
+"""Share of known pixels from which a cell needs no other value: inside the pyramid, at its coarsest level, and in 3x3 cells of that."""
 
 
 class Guess(NamedTuple):
@@ -60,16 +60,23 @@ def mean_reference(references: Tensor, valid: Tensor, days: Tensor, like: Tensor
 
 
 def push_pull(known: Tensor, weight: Tensor, default: Tensor) -> Tensor:
-    """Spread `known` (already multiplied by `weight`) over the pixels of small weight, (B, C, H, W).
+    """Spread `known` (already multiplied by `weight`, 0..1) over the pixels of small weight, (B, C, H, W).
 
-    Equals known / weight where weight is 1.
+    Equals `known` where weight is 1. At each level a cell that is known enough stands for itself, the others take what
+    they lack from the next coarser level; the coarsest looks at its eight neighbours before it takes the default.
     """
     sums, weights = [known], [weight]
     for _ in range(LEVELS):
         sums.append(F.avg_pool2d(sums[-1], 2))
         weights.append(F.avg_pool2d(weights[-1], 2))
-    spread = (sums[-1] + PRIOR * default) / (weights[-1] + PRIOR)
-    for total, share in zip(sums[-2::-1], weights[-2::-1], strict=True):
-        # share * (total / share) = total: no division, and exact where the share is 0 or 1.
-        spread = total + (1 - share) * enlarge(spread)
-    return spread
+    around, around_weight = F.avg_pool2d(sums[-1], 3, 1, 1), F.avg_pool2d(weights[-1], 3, 1, 1)
+    spread = _top_up(around, around_weight, ENOUGH_AROUND, default)
+    spread = _top_up(sums[-1], weights[-1], ENOUGH_COARSE, spread)
+    for total, share in zip(sums[-2:0:-1], weights[-2:0:-1], strict=True):
+        spread = _top_up(total, share, ENOUGH, enlarge(spread))
+    return known + (1 - weight) * enlarge(spread)
+
+
+def _top_up(total: Tensor, weight: Tensor, enough: float, other: Tensor) -> Tensor:
+    """Mean of what is known, with `other` in the place of what is missing to `enough` weight."""
+    return total / weight.clamp_min(enough) + (1 - (weight / enough).clamp(max=1)) * other

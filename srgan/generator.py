@@ -221,8 +221,8 @@ class ReferenceStem(nn.Module):
         share = F.avg_pool2d(usable.flatten(0, 1), 2).unflatten(0, (-1, dates))
         weight = share * torch.exp(4 * torch.tanh(score / 4))
         # A floor of exp(-4) / 4, the least weight of a single valid pixel, keeps 0 / 0 away.
-        total: Tensor = (weight * features).sum(1)
-        return total / (weight.sum(1) + math.exp(-4) / 4)
+        joined: Tensor = (weight * features).sum(1) / (weight.sum(1) + math.exp(-4) / 4)
+        return joined
 
 
 def parameter_count(generator: Generator) -> int:

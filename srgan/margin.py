@@ -25,12 +25,14 @@ def measure_margin(
 
     A scene of twice the tile's edge is restored whole, and its middle tile alone. The difference of the two, mean over samples, bands
     and all pixels at a distance from the tile's edge, falls inwards; the margin is the first distance from which on it stays below 1 DN,
-    rounded up to a multiple of 8. So it counts what the neighbours change and what the padding at the edge does. `inputs(index, edge)` gives
+    rounded up to a whole cell of the coarsest level, because tiles must lie on whole cells to agree at all (steps of 32 pixels
+    with six levels). So it counts what the neighbours change and what the padding at the edge does. `inputs(index, edge)` gives
     the generator's inputs of edge x edge pixels; made-up ground under clouds if left out.
     """
     profile = edge_influence(generator, tile, samples, inputs or made_inputs)
     above = (profile >= ONE_DN).nonzero()
-    return 0 if len(above) == 0 else 8 * math.ceil((int(above[-1]) + 1) / 8)
+    cell = generator.spec.multiple // 2
+    return 0 if len(above) == 0 else cell * math.ceil((int(above[-1]) + 1) / cell)
 
 
 @torch.no_grad()

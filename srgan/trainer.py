@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as format_tensors
 from torch import Tensor
 
-from srgan.checkpoint import save_checkpoint, write_atomic
+from srgan.checkpoint import load_checkpoint, save_checkpoint, write_atomic
 from srgan.dataset import SampleMaker
 from srgan.errors import InvalidCheckpoint, ModelError
 from srgan.generator import Generator
@@ -58,6 +58,7 @@ class TrainSettings(BaseModel):
     validate_every: int = Field(200, ge=1, description="Steps between validations, and between saves of `last`")
     validation_samples: int = Field(12, ge=1)
     seed: int = 0
+    start: str = Field("", description="Checkpoint to start from; its weights must be of this preset and guidance")
 
     @property
     def loss_weights(self) -> LossWeights:
@@ -76,6 +77,13 @@ class Run:
         torch.manual_seed(settings.seed)
         self.settings = settings
         self.generator = Generator(PRESETS[settings.preset](settings.guidance))
+        if settings.start:
+            start = load_checkpoint(settings.start)
+            if start.spec.widths != self.generator.spec.widths or start.spec.guidance != settings.guidance:
+                raise InvalidCheckpoint(
+                    f"{settings.start} is no {settings.preset} with guidance {settings.guidance}: start from another"
+                )
+            self.generator.load_state_dict(start.generator.state_dict())
         self.average = Generator(self.generator.spec).requires_grad_(requires_grad=False).eval()
         self.average.load_state_dict(self.generator.state_dict())
         self.optimiser = torch.optim.AdamW(

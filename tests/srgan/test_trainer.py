@@ -161,7 +161,7 @@ def test_the_margin_is_where_the_edge_is_no_longer_felt():
     generator = lively(ModelSpec(name="smallest", widths=(8, 8, 8, 8), depths=(1, 1, 1, 1)))
     profile = edge_influence(generator, 128, 2, made_inputs)
     margin = measure_margin(generator, 128, 2)
-    assert margin % 8 == 0
+    assert margin % 8 == 0  # four levels: a cell of the coarsest has eight pixels
     assert profile[0] > 1e-4
     assert (profile[margin:] < 1e-4).all()
     assert margin == 64 or profile[max(margin - 8, 0) :].max() >= 1e-4
