@@ -35,6 +35,6 @@ def cloud_alpha(cloudy: npt.NDArray[np.bool_], outside: npt.NDArray[np.bool_], f
     from scipy.ndimage import distance_transform_edt
 
     distance = distance_transform_edt(~outside)
-    alpha = np.minimum(distance / (feather + 1), 1.0).astype(np.float32)
+    alpha: npt.NDArray[np.float32] = np.minimum(distance / (feather + 1), 1.0).astype(np.float32)
     alpha[~cloudy] = 0.0
     return alpha

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ def inside_area(geobox: GeoBox, area: BaseGeometry) -> npt.NDArray[np.bool_]:
     from rasterio.features import rasterize
 
     # Edges are densified first: a straight line in degrees is none in UTM.
-    project = Transformer.from_crs("EPSG:4326", str(geobox.crs), always_xy=True).transform
+    project: Any = Transformer.from_crs("EPSG:4326", str(geobox.crs), always_xy=True).transform
     projected = shapely.transform(shapely.segmentize(area, 0.01), project, interleaved=False)
     burnt = rasterize([(projected, 1)], out_shape=tuple(geobox.shape), transform=geobox.affine, dtype="uint8")
     inside: npt.NDArray[np.bool_] = burnt.view(np.bool_)

@@ -21,6 +21,7 @@ from pipeline.errors import InvalidSettings
 
 if TYPE_CHECKING:
     import torch
+
     from srgan.checkpoint import Checkpoint
 
 

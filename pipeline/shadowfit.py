@@ -22,6 +22,8 @@ _FEWEST = 40  # thinned pixels that a distance must cover to be judged
 _EXCESS = 0.2  # of the covered pixels must be dark, more than by chance
 _TIMES = 1.5  # and so many times as many as by chance
 _WITHIN = 0.6  # of the best excess: distances that count as fitting
+_PATCH = 36  # thinned pixels that are dark or not together: a field, a cloud's shadow
+_SIGMAS = 4.0  # more than the luckiest of a hundred distances has by chance
 _ROUNDS = 2  # heights a cell may have
 
 _FARTHEST = 4_000.0  # metres; an unknown direction is only looked for within
@@ -107,12 +109,16 @@ def _zone_of_one_height(
         return zone
     chance = pooled(dark) / np.maximum(pooled(ground), 1)
     shares = np.full((len(path), *chance.shape), -1.0)
-    for share, shift in zip(shares, path, strict=True):
+    counts = np.zeros(shares.shape, np.int32)
+    for layer, shift in enumerate(path):
         below = moved(cloud, shift) & ground
-        covered, hit = pooled(below), pooled(below & dark)
-        share[...] = np.where(covered >= _FEWEST, hit / np.maximum(covered, 1), -1.0)
+        count = counts[layer] = pooled(below)
+        shares[layer] = np.where(count >= _FEWEST, pooled(below & dark) / np.maximum(count, 1), -1.0)
     best = shares.max(axis=0)
-    stands_out = (best - chance >= _EXCESS) & (best >= _TIMES * chance)
+    patches = np.take_along_axis(counts, shares.argmax(axis=0)[None], axis=0)[0] / _PATCH
+    rate = np.clip(chance, 0.05, 0.95)
+    luck = _SIGMAS * np.sqrt(rate * (1 - rate) / np.maximum(patches, 1e-9))
+    stands_out = (best - chance >= np.maximum(_EXCESS, luck)) & (best >= _TIMES * chance)
     fits = stands_out & (shares - chance >= _WITHIN * (best - chance))
     for fit, shift in zip(fits, path, strict=True):
         if (

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from pipeline.inference import Restorer
 
 
-def stream(
-    job: SceneJob, edge: int, staging: Staging, restorer: Restorer, assembler: Assembler, clock: Clock
-) -> None:
+def stream(job: SceneJob, edge: int, staging: Staging, restorer: Restorer, assembler: Assembler, clock: Clock) -> None:
     """Run all blocks of a scene, from top to bottom.
 
     edge: edge of a block, pixels of the work grid. Blocks that `staging` holds from an earlier run are not run again.
@@ -46,16 +44,15 @@ def stream(
 
 def _compute(job: SceneJob, staging: Staging, restorer: Restorer, rows: slice, blocks: list[slice]) -> None:
     """Stage the blocks of a stripe that are not staged yet; one Dask task a block."""
-    import dask
+    from dask.base import compute
+    from dask.delayed import delayed
 
     def block(cols: slice) -> None:
         if staging.load(rows, cols) is None:
             staging.save(compute_block(job, rows, cols, restorer))
 
     # Two at a time: one block is read while the tiles of the other are in the network.
-    dask.compute(
-        *(dask.delayed(block, pure=False)(cols) for cols in blocks), scheduler="threads", num_workers=IN_FLIGHT
-    )
+    compute(*(delayed(block, pure=False)(cols) for cols in blocks), scheduler="threads", num_workers=IN_FLIGHT)
 
 
 def _assemble(assembler: Assembler, staging: Staging, rows: slice, blocks: list[slice]) -> None:

@@ -133,7 +133,7 @@ def plan_tiles(target: npt.NDArray[np.bool_], tile: int, overlap: int, cell: int
     vertical, horizontal = Axis(target.shape[0], tile, overlap), Axis(target.shape[1], tile, overlap)
     needed = np.zeros((len(vertical.starts), len(horizontal.starts)), dtype=np.bool_)
     for i, row in enumerate(vertical.starts):
-        strip = target[_cells(row, tile, cell, target.shape[0])].any(axis=0)
+        strip = np.logical_or.reduce(target[_cells(row, tile, cell, target.shape[0])], axis=0)
         for j, col in enumerate(horizontal.starts):
             needed[i, j] = strip[_cells(col, tile, cell, target.shape[1])].any()
     return TilePlan(vertical, horizontal, needed)

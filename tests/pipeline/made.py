@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -83,3 +83,17 @@ def made_item(folder: Path, bands: Mapping[str, np.ndarray], **changes: Any) -> 
         changes["scl"] = BandAsset("SCL", "scl", str(path), scale=1.0, nodata=0)
     fields = {"id": folder.name, "datetime": changes.pop("when", WHEN), "origin": str(folder)} | changes
     return SceneItem(bands=assets, **fields)
+
+
+def made_item_of(folder: Path, names: Sequence[str], sun: tuple[float, float] | None = None) -> SceneItem:
+    """The item of a folder of real data: bands in files called `B02.tif`, `SCL.tif`; `sun` is azimuth, elevation."""
+    day = datetime.strptime(folder.name.split("_")[2], "%Y%m%d").replace(tzinfo=UTC)
+    azimuth, elevation = sun or (None, None)
+    return SceneItem(
+        folder.name,
+        day,
+        {name: BandAsset(name, BANDS[name].common_name, str(folder / f"{name}.tif")) for name in names},
+        scl=BandAsset("SCL", "scl", str(folder / "SCL.tif"), scale=1.0),
+        sun_azimuth=azimuth,
+        sun_elevation=elevation,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -279,11 +278,11 @@ def test_an_output_that_is_a_file_is_named(tmp_path):
 def test_a_product_is_replaced_when_asked(tmp_path):
     item = scene(tmp_path / "scene")
     first = decloud_scene(item, tmp_path / "out", IDENTITY)
-    inode = os.stat(first.folder).st_ino
+    inode = first.folder.stat().st_ino
     assert decloud_scene(item, tmp_path / "out", IDENTITY).unchanged
     again = decloud_scene(item, tmp_path / "out", IDENTITY, overwrite=True)
     assert not again.unchanged
-    assert os.stat(again.folder).st_ino != inode
+    assert again.folder.stat().st_ino != inode
     assert pixels_of(again.folder)
 
 

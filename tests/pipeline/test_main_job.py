@@ -121,7 +121,7 @@ def test_a_second_run_does_nothing_and_says_so(items, cogs):
     assert seconds < 3
 
 
-def test_another_parameter_makes_another_product_that_follows_the_first(items, cogs, tmp_path):
+def test_another_parameter_makes_another_product_that_follows_the_first(items, tmp_path):
     item = items[3]
     first = run([item], tmp_path, references=0, max_generated=1).outcomes[0].product
     second = run([item], tmp_path, references=0, max_generated=1, grow=0).outcomes[0].product

@@ -18,7 +18,7 @@ from catalogs.item import BandAsset
 from pipeline.errors import InvalidScene, InvalidSettings
 from pipeline.scene import open_scene, pixel_metres
 
-from .made import made_item, write_raster
+from .made import made_item, made_item_of, write_raster
 
 RNG = np.random.default_rng(3)
 
@@ -189,11 +189,3 @@ def test_real_mixed_resolutions(shared_data: Path) -> None:
                 np.testing.assert_array_equal(
                     scene.read(band.name, slice(50, 170), slice(31, 183)), oracle.values[0, 50:170, 31:183]
                 )
-
-
-def made_item_of(folder: Path, names: list[str]):
-    from catalogs.item import SceneItem
-
-    from .made import WHEN
-
-    return SceneItem(folder.name, WHEN, {n: BandAsset(n, n, str(folder / f"{n}.tif")) for n in names})
