@@ -135,7 +135,7 @@ class Output:
         if self._settings.format == "zarr":
             from pipeline.zarr_store import ZarrSink
 
-            return ZarrSink(self._build, self._name, self._layers)
+            return ZarrSink(self._build, self._name, self._layers, threads=resources.threads)
         from pipeline.cog import CogSink
 
         return CogSink(self._build, self._layers, threads=resources.threads, memory=_GDAL_CACHE)
