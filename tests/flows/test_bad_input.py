@@ -1,0 +1,264 @@
+"""Every kind of bad input that reaches the command line: one clear line, status 2 or an invalid scene, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.publish import published_items
+from pipeline.simulate import Simulated
+from tests.flows.conftest import Decloud, Ended, MadeScene, area_run, make_scene
+
+
+def nothing_published(output: Path) -> None:
+    """No product, no catalogue, no staged file: at most the journal and remembered checksums."""
+    if output.exists():
+        assert published_items(output) == []
+        left = {path.relative_to(output).parts[0] for path in output.rglob("*") if path.is_file()}
+        assert left <= {"runs", ".cache"}
+
+
+def invalid(ended: Ended) -> str:
+    """The reason of the one scene of the run, which is invalid."""
+    assert ended.status == 1
+    (scene,) = ended.document["scenes"]
+    assert scene["state"] == "invalid"
+    assert scene["reason"]
+    assert "\n" not in scene["reason"]
+    return str(scene["reason"])
+
+
+@pytest.mark.parametrize("driver", ["GTiff", "JP2OpenJPEG"])
+def test_truncated_file(driver: str, tmp_path: Path, decloud: Decloud) -> None:
+    scene = make_scene(tmp_path / "scene", driver=driver)
+    cut = Path(scene.files[1])
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    reason = invalid(decloud(*scene.arguments(tmp_path / "out", "--json", "--quiet")))
+    assert cut.name in reason
+    assert "truncated" in reason
+    nothing_published(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dtype": np.float32}, "float32"),
+        ({"fill": 0}, "nodata"),
+        ({"cloud": slice(0, 96)}, "100% of it would be made up"),
+    ],
+)
+def test_scenes_that_cannot_be_restored_are_invalid(
+    options: dict[str, Any], said: str, tmp_path: Path, decloud: Decloud
+) -> None:
+    scene = make_scene(tmp_path / "scene", **options)
+    assert said in invalid(decloud(*scene.arguments(tmp_path / "out", "--json", "--quiet")))
+    nothing_published(tmp_path / "out")
+
+
+def test_files_that_are_no_scene_are_wrong_input(tmp_path: Path, decloud: Decloud) -> None:
+    output = tmp_path / "out"
+    (tmp_path / "folder").mkdir()
+    no_crs = make_scene(tmp_path / "no_crs", crs=None)
+    one, other = make_scene(tmp_path / "one"), make_scene(tmp_path / "other", origin=(600000.0, 5100000.0))
+    cases: dict[tuple[object, ...], str] = {
+        (tmp_path / "gone_B02.tif",): "gone_B02.tif: no such file",
+        (tmp_path / "folder",): "is no SAFE folder",
+        no_crs.files: "has no CRS",
+        (one.files[0], other.files[1]): "bands of different scenes",
+        (*one.files, "--bands", "B02,B11"): "no band B11",
+    }
+    for arguments, said in cases.items():
+        ended = decloud("run", *arguments, "--output", output)
+        assert ended.status == 2, arguments
+        assert said in ended.error
+        assert not output.exists()
+
+
+def test_crs_that_no_map_knows(tmp_path: Path, decloud: Decloud) -> None:
+    scene = make_scene(tmp_path / "scene", crs='LOCAL_CS["site grid",UNIT["metre",1]]')
+    ended = decloud(*scene.arguments(tmp_path / "out", "--quiet"))
+    assert ended.status in (1, 2)
+    assert "CRS" in ended.err + ended.out
+    nothing_published(tmp_path / "out")
+
+
+def test_one_pixel_and_a_scene_smaller_than_a_tile_are_fine(tmp_path: Path, decloud: Decloud) -> None:
+    for size, cloud in ((1, slice(0, 0)), (20, slice(5, 9))):
+        scene = make_scene(tmp_path / f"scene{size}", size=size, cloud=cloud)
+        ended = decloud(*scene.arguments(tmp_path / "out", "--quiet", "--json", "--grow", "20", "--feather", "20"))
+        assert ended.status == 0, ended.err
+        assert ended.document["scenes"][0]["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("<html>", "is not JSON"), ("[1, 2]", "no STAC object"), ('{"type": "Topology"}', "no STAC")]
+)
+def test_catalogue_that_is_none(text: str, said: str, tmp_path: Path, decloud: Decloud) -> None:
+    (tmp_path / "catalog.json").write_text(text)
+    where = ("--catalog", tmp_path / "catalog.json", "--aoi", "1,2,3,4", "--dates", "2023-08-01/2023-08-31")
+    ended = decloud("run", *where, "--output", tmp_path / "out")
+    assert ended.status == 2
+    assert said in ended.error
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"--dates": "2023-08-31/2023-08-01"}, "are crossed"),
+        ({"--dates": "August"}, "is no date"),
+        ({"--aoi": "1,2,3"}, "four numbers"),
+        ({"--aoi": "15,45,14,44"}, "no area"),
+        ({"--aoi": "nowhere.gpkg"}, "neither a box"),
+        ({"--catalog": "nowhere/catalog.json"}, "no such catalogue"),
+    ],
+)
+def test_query_that_makes_no_sense(
+    change: dict[str, str], said: str, area: Simulated, tmp_path: Path, decloud: Decloud
+) -> None:
+    options = {"--catalog": str(area.catalogue), "--aoi": area.aoi, "--dates": area.dates} | change
+    ended = decloud("run", *(part for pair in options.items() for part in pair), "--output", tmp_path / "out")
+    assert ended.status == 2
+    assert said in ended.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_checkpoints_that_cannot_be_used(scene: MadeScene, tmp_path: Path, decloud: Decloud) -> None:
+    from pipeline.checkpoints import checkpoint_paths
+
+    weights, card = checkpoint_paths("default")
+    if not weights.is_file():
+        pytest.skip("no default checkpoint is shipped yet")
+    output = tmp_path / "out"
+    missing = decloud(*scene.arguments(output, "--checkpoint", tmp_path / "gone.safetensors"))
+    assert missing.status == 2
+    assert "gone" in missing.error
+    assert not output.exists()
+
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(weights.read_bytes()[:100_000])
+    cut.with_suffix(".json").write_bytes(card.read_bytes())
+    assert "cut.safetensors" in invalid(decloud(*scene.arguments(output, "--checkpoint", cut, "--json", "--quiet")))
+
+    pickled = tmp_path / "model.pt"
+    pickled.write_bytes(pickle.dumps({"weights": 1}))
+    pickled.with_suffix(".json").write_bytes(card.read_bytes())
+    assert "pickle" in invalid(decloud(*scene.arguments(output, "--checkpoint", pickled, "--json", "--quiet")))
+
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(weights.read_bytes())
+    content = json.loads(card.read_text())
+    content["spec"]["bands"] = ["B11", "B12"]
+    other.with_suffix(".json").write_text(json.dumps(content))
+    assert "other" in invalid(decloud(*scene.arguments(output, "--checkpoint", other, "--json", "--quiet")))
+    nothing_published(output)
+
+
+def test_masks_that_cannot_be_used(scene: MadeScene, tmp_path: Path, decloud: Decloud) -> None:
+    ended = decloud(*scene.arguments(tmp_path / "out", "--mask", tmp_path / "gone.tif"))
+    assert ended.status == 2
+    assert "--mask" in ended.error
+    other = make_scene(tmp_path / "far", origin=(900000.0, 5100000.0))
+    reason = invalid(decloud(*scene.arguments(tmp_path / "out", "--mask", other.mask, "--json", "--quiet")))
+    assert "mask" in reason
+    nothing_published(tmp_path / "out")
+
+
+def test_output_that_is_a_file(scene: MadeScene, tmp_path: Path, decloud: Decloud) -> None:
+    (tmp_path / "file").write_text("mine")
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        ended = decloud(*scene.arguments(output))
+        assert ended.status == 2
+        assert "is a file; name a folder" in ended.error
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_output_without_permission(scene: MadeScene, decloud: Decloud) -> None:
+    # Nobody may write there, the superuser included.
+    ended = decloud(*scene.arguments(Path("/proc/out")))
+    assert ended.status == 2
+    assert "--output" in ended.error
+    assert "/proc/out" in ended.error
+
+
+def command(arguments: tuple[object, ...]) -> list[str]:
+    return [sys.executable, "-m", "flows", *(str(argument) for argument in arguments)]
+
+
+def test_full_disk_fails_the_scene_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    # A limit on the size of a file is what a test may set everywhere; the kernel then refuses as on a full disk.
+    scene = make_scene(tmp_path / "scene", size=240)
+    output = tmp_path / "out"
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    arguments = command(scene.arguments(output, "--json", "--quiet"))
+    ended = subprocess.run(arguments, capture_output=True, text=True, check=False, preexec_fn=limit)
+    assert ended.returncode == 1, ended.stderr
+    (entry,) = json.loads(ended.stdout)["scenes"]
+    assert entry["state"] == "failed"
+    assert "Traceback" not in ended.stderr
+    assert published_items(output) == []
+    # With room again, the same command finishes the job, and the failed one can be asked for by its journal alone.
+    again = subprocess.run(
+        command(("status", output, "--retry-failed", "--quiet", "--json")), capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert len(published_items(output)) == 1
+
+
+def test_ctrl_c_stops_in_order_and_the_next_run_goes_on(area: Simulated, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    arguments = command(tuple(part for part in area_run(area, output) if part != "--quiet"))
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if "restore" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "stopping" in err
+    assert f"interrupted: finished blocks are kept in {output}" in err
+    assert "Traceback" not in err + "".join(seen)
+    assert out == ""
+
+    told = subprocess.run(command(("status", output, "--json")), capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    states = {entry["scene"]: entry["state"] for entry in json.loads(told.stdout)["scenes"]}
+    assert "interrupted" in states.values()
+    assert set(states) == set(area.items)
+    ended = subprocess.run(command((*area_run(area, output), "--json")), capture_output=True, text=True, check=True)
+    assert {entry["state"] for entry in json.loads(ended.stdout)["scenes"]} <= {"done", "unchanged"}
+
+
+def test_second_ctrl_c_leaves_at_once(area: Simulated, tmp_path: Path) -> None:
+    arguments = command(tuple(part for part in area_run(area, tmp_path / "out") if part != "--quiet"))
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "restore" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        for line in process.stderr:
+            if "stopping" in line:
+                break
+        start = time.monotonic()
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert time.monotonic() - start < 5
