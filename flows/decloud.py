@@ -17,14 +17,17 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 from pydantic import Field
 
-from catalogs.errors import SourceUnavailable
+from catalogs.errors import CatalogError, SourceUnavailable
 from flows.artifacts import publish_run, publish_scene
+from flows.embedded import plain_errors
 from flows.execution import SceneWork, decloud_one, run_all
 from flows.request import AreaRequest, SceneRequest
 from flows.selection import Selection, select
 from flows.summary import RunSummary, SceneSummary
 from flows.watch import Lines, Silent
+from pipeline.errors import PipelineError
 from pipeline.progress import Progress
+from srgan.errors import ModelError
 
 RETRIES = 3
 FIRST_WAIT = 10.0
@@ -118,6 +121,7 @@ def run_flow(request: AreaRequest | SceneRequest) -> RunSummary:
 
 
 def _run(request: AreaRequest | SceneRequest) -> RunSummary:
+    plain_errors(CatalogError, PipelineError, ModelError, SceneNotDone, RunNotDone)
     logger = get_run_logger()
     selection = search_task(request)
     for problem in selection.problems:

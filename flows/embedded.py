@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from importlib import metadata
@@ -22,6 +23,30 @@ def prepare_environment(*, quiet: bool = False) -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR" if quiet else "INFO")
     if "PREFECT_HOME" not in os.environ and not _configured():
         os.environ["PREFECT_HOME"] = str(_home())
+
+
+class OneLine(logging.Filter):
+    """Lets errors of the expected kinds through as one line, without the traceback that Prefect adds to each."""
+
+    def __init__(self, *expected: type[BaseException]) -> None:
+        super().__init__()
+        self.expected = expected
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always True: nothing is held back but the traceback."""
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(error, self.expected):
+            record.msg, record.args, record.exc_info = " ".join(str(error).split()), (), None
+        return True
+
+
+def plain_errors(*expected: type[BaseException]) -> None:
+    """Have Prefect's run loggers tell errors of these kinds in one line."""
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logger = logging.getLogger(name)
+        for old in [one for one in logger.filters if isinstance(one, OneLine)]:
+            logger.removeFilter(old)
+        logger.addFilter(OneLine(*expected))
 
 
 def _configured() -> bool:

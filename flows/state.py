@@ -10,9 +10,6 @@ from pipeline.errors import InvalidSettings
 from pipeline.journal import Entry, latest
 from pipeline.publish import published_items
 
-RETRIED = ("failed", "interrupted")
-"""States that another try may change."""
-
 
 @dataclass(frozen=True)
 class SceneState:
@@ -41,6 +38,16 @@ class FolderState:
     scenes: tuple[SceneState, ...]
     unfinished: tuple[str, ...]
     """Ids of products of which blocks are kept for the next run."""
+
+    @property
+    def retried(self) -> dict[str, tuple[str, ...]]:
+        """Run -> its scenes that another try may help: failed, interrupted, or never begun by a run that has ended."""
+        going_on = {scene.run for scene in self.scenes if scene.state == "running"}
+        runs: dict[str, tuple[str, ...]] = {}
+        for scene in self.scenes:
+            if scene.state in ("failed", "interrupted") or (scene.state == "planned" and scene.run not in going_on):
+                runs[scene.run] = (*runs.get(scene.run, ()), scene.scene)
+        return runs
 
     @property
     def headline(self) -> str:

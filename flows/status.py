@@ -13,7 +13,6 @@ from flows import options
 
 if TYPE_CHECKING:
     from flows.state import FolderState
-    from flows.summary import RunSummary
 
 _HELP = """Show what is done, failed (why), invalid or interrupted in a product folder.
 
@@ -30,7 +29,7 @@ def status(
     retry_failed: Annotated[  # noqa: FBT002 - a flag of the command line
         bool,
         typer.Option(
-            "--retry-failed", help="Run those that failed or were interrupted again, with the parameters of their run."
+            "--retry-failed", help="Run what failed or was interrupted again, with the parameters of its run."
         ),
     ] = False,
     json: options.Json = False,  # noqa: FBT002
@@ -56,29 +55,22 @@ def status(
 status.__doc__ = _HELP
 
 
-def _retry(folder: Path, state: FolderState, *, quiet: bool) -> list[RunSummary]:
+def _retry(folder: Path, state: FolderState, *, quiet: bool) -> None:
     """Run what failed again, each scene with the parameters of the run that it was in last."""
     from flows.record import read_record
     from flows.run import run_directly
-    from flows.state import RETRIED
 
-    runs: dict[str, list[str]] = {}
-    for scene in state.scenes:
-        if scene.state in RETRIED:
-            runs.setdefault(scene.run, []).append(scene.scene)
-    if not runs:
+    if not state.retried:
         sys.stderr.write("nothing failed: nothing to retry\n")
-    summaries = []
-    for run, scenes in runs.items():
+    for run, scenes in state.retried.items():
         request = read_record(folder, run).request
         try:
-            summaries.append(run_directly(request.model_copy(update={"only": tuple(scenes)}), quiet=quiet))
+            run_directly(request.model_copy(update={"only": scenes}), quiet=quiet)
         except KeyboardInterrupt:
             sys.stderr.write(
                 f"interrupted: finished blocks are kept in {folder}; the same command goes on from there\n"
             )
             raise typer.Exit(130) from None
-    return summaries
 
 
 def _print(state: FolderState) -> None:

@@ -69,6 +69,12 @@ class ClassSource(Protocol):
     def read(self, rows: slice, cols: slice) -> NDArray[np.uint8]:
         """Class codes of a window of the work grid, uint8 (rows, cols); never NODATA."""
 
+    def may_lack(self, rows: slice, cols: slice) -> NDArray[np.bool_] | None:
+        """Where the bands may be without data, bool (rows, cols); None where the source cannot tell.
+
+        It saves reading every band of a scene only to find that it is filled.
+        """
+
 
 def is_cloudy(classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Where `classes` are thin, thick or shadow."""
@@ -101,6 +107,9 @@ class ClassArray:
     method: str
     own_shadows: bool
     final: bool = False
+
+    def may_lack(self, rows: slice, cols: slice) -> None:
+        """See `ClassSource`: a detector was given only what is filled."""
 
     def read(self, rows: slice, cols: slice) -> NDArray[np.uint8]:
         """See `ClassSource`; beyond the array's edge its last pixels count on."""
@@ -148,19 +157,30 @@ class SceneClassification:
 
     def read(self, rows: slice, cols: slice) -> NDArray[np.uint8]:
         """See `ClassSource`."""
+        values, index = self._values(rows, cols)
+        if values.max() > _SCL_OVERSHOOT:
+            raise InvalidScene(f"{self.asset.href}: value {values.max()} is no class of an SCL (0..11)")
+        classes = _SCL_TABLE[values]
+        if max(pixel_metres(self.geobox)) <= _SPECK_PIXEL:
+            classes = despeckle(classes)
+        window: NDArray[np.uint8] = classes[index]
+        return window
+
+    def may_lack(self, rows: slice, cols: slice) -> NDArray[np.bool_]:
+        """See `ClassSource`: where the SCL is 0, "no data"."""
+        values, index = self._values(rows, cols)
+        lacking: NDArray[np.bool_] = values[index] == 0
+        return lacking
+
+    def _values(self, rows: slice, cols: slice) -> tuple[NDArray, tuple[NDArray, NDArray]]:
+        """The SCL around a window of the work grid, and the index of each pixel of the window in it."""
         height, width = self.geobox.shape
         index_rows, index_cols = nearest(self.geobox, self.target, rows, cols)
         index_rows, index_cols = np.clip(index_rows, 0, height - 1), np.clip(index_cols, 0, width - 1)
         top, bottom = max(int(index_rows[0, 0]) - 1, 0), min(int(index_rows[-1, 0]) + 2, height)
         left, right = max(int(index_cols[0, 0]) - 1, 0), min(int(index_cols[0, -1]) + 2, width)
         values = self.reader.read(self.asset.href, self.asset.index, slice(top, bottom), slice(left, right))
-        if values.max() > _SCL_OVERSHOOT:
-            raise InvalidScene(f"{self.asset.href}: value {values.max()} is no class of an SCL (0..11)")
-        classes = _SCL_TABLE[values]
-        if max(pixel_metres(self.geobox)) <= _SPECK_PIXEL:
-            classes = despeckle(classes)
-        window: NDArray[np.uint8] = classes[index_rows - top, index_cols - left]
-        return window
+        return values, (index_rows - top, index_cols - left)
 
 
 @dataclass(frozen=True)
@@ -202,6 +222,9 @@ class MaskRaster:
                 f"against {scene.geobox.crs} {scene.geobox.boundingbox.bbox})"
             )
         return found
+
+    def may_lack(self, rows: slice, cols: slice) -> None:
+        """See `ClassSource`: a user's raster says nothing of the bands."""
 
     def read(self, rows: slice, cols: slice) -> NDArray[np.uint8]:
         """See `ClassSource`; outside the raster everything is clear."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.classes import CLASSES, CLEAR, NODATA, SHADOW, SNOW, THICK, THIN, ClassSource, is_cloudy
 from pipeline.errors import InvalidScene, InvalidSettings
 from pipeline.growth import dilate, effective_radius, reach
+from pipeline.reader import step_for
 from pipeline.scene import Scene
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 BLOCK = 1024
 """Edge of the blocks in which masks are made, pixels of the work grid."""
+_SAMPLE = 250_000  # pixels of a band looked at to see whether there is anything
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,7 @@ def make_cloud_mask(scene: Scene, method: str = "auto", grow_m: float = 150.0, *
     if block < 1:
         raise InvalidSettings(f"block {block} must be at least 1 pixel")
     source = class_source(scene, method)
-    classes = _raw_classes(scene, source, block)
+    classes = _raw_classes(scene, source, block, trust=_has_data(scene))
     if not classes.any():
         raise InvalidScene(f"{scene.id}: no valid pixel, every band is nodata everywhere")
     note = "" if source.own_shadows else _add_shadows(scene, classes, block)
@@ -96,12 +98,16 @@ def blocks(shape: tuple[int, int], block: int) -> Iterator[tuple[slice, slice]]:
             yield slice(top, min(top + block, shape[0])), slice(left, min(left + block, shape[1]))
 
 
-def nodata_everywhere(scene: Scene, rows: slice, cols: slice) -> NDArray[np.bool_]:
+def nodata_everywhere(scene: Scene, source: ClassSource | None, rows: slice, cols: slice) -> NDArray[np.bool_]:
     """Where all bands are nodata in a window of the work grid; bool (rows, cols).
 
-    Coarse bands are asked first: mostly the first one shows valid pixels everywhere, and no other need be read.
+    No band is read where `source` rules that out. Coarse bands are asked first: mostly the first one shows valid pixels
+    everywhere, and no other need be read.
     """
-    empty = np.ones((rows.stop - rows.start, cols.stop - cols.start), bool)
+    lacking = None if source is None else source.may_lack(rows, cols)
+    empty = np.ones((rows.stop - rows.start, cols.stop - cols.start), bool) if lacking is None else lacking
+    if not empty.any():
+        return empty
     for band in sorted(scene.bands, key=lambda band: (band.nodata is not None, -band.factor)):
         if band.nodata is None:
             return np.zeros_like(empty)
@@ -119,10 +125,19 @@ def nodata_everywhere(scene: Scene, rows: slice, cols: slice) -> NDArray[np.bool
     return empty
 
 
-def _raw_classes(scene: Scene, source: ClassSource, block: int) -> NDArray[np.uint8]:
+def _has_data(scene: Scene) -> bool:
+    """Whether a thinned sample of any band holds data; a classification that says so of an empty scene is not believed."""
+    step = step_for(scene.shape, _SAMPLE)
+    return any(
+        band.nodata is None or bool((scene.read_decimated(band.name, step) != band.nodata).any())
+        for band in sorted(scene.bands, key=lambda band: -band.factor)
+    )
+
+
+def _raw_classes(scene: Scene, source: ClassSource, block: int, *, trust: bool) -> NDArray[np.uint8]:
     classes = np.empty(scene.shape, np.uint8)
     for rows, cols in blocks(scene.shape, block):
-        empty = nodata_everywhere(scene, rows, cols)
+        empty = nodata_everywhere(scene, source if trust else None, rows, cols)
         if empty.all():
             classes[rows, cols] = NODATA
             continue

@@ -43,6 +43,7 @@ _REMOTE = _LOCAL | {
     "GDAL_HTTP_RETRY_DELAY": "1",
 }
 
+_STRIP = 2_000_000  # pixels of a band read at once for thinning; at least a row of blocks
 # warnings.catch_warnings changes the whole process, hence one thread at a time.
 _warnings_lock = threading.Lock()
 
@@ -154,11 +155,12 @@ class BandReader:
         """
         if step < 1:
             raise ValueError(f"step {step} must be at least 1")
-        with self._borrow(href) as dataset:
-            shape = (math.ceil(dataset.height / step), math.ceil(dataset.width / step))
-            with _reading(href, f"every {step}th pixel"):
+        with self._borrow(href) as dataset, _reading(href, f"every {step}th pixel"):
+            if any(1 < factor <= step for factor in dataset.overviews(index)):
+                shape = (math.ceil(dataset.height / step), math.ceil(dataset.width / step))
                 pixels: NDArray[Any] = dataset.read(index, out_shape=shape)
                 return pixels
+            return _every(dataset, index, step)
 
     @contextmanager
     def _borrow(self, href: str) -> Iterator[DatasetReader]:
@@ -181,6 +183,25 @@ class BandReader:
                     self._idle.setdefault(href, []).append(dataset)
             if not keep:
                 dataset.close()
+
+
+def _every(dataset: DatasetReader, index: int, step: int) -> NDArray[Any]:
+    """Every `step`-th pixel from full resolution, by strips of whole blocks.
+
+    GDAL's own thinning asks its block cache for every pixel: 45 s for a band of 10980 x 10980, against 2 s.
+    """
+    height, width = dataset.shape
+    at_rows = np.minimum(np.arange(0, height, step) + step // 2, height - 1)
+    at_cols = np.minimum(np.arange(0, width, step) + step // 2, width - 1)
+    pixels = np.empty((len(at_rows), len(at_cols)), dataset.dtypes[index - 1])
+    block_rows = dataset.block_shapes[index - 1][0]
+    strip = block_rows * max(1, _STRIP // (block_rows * width))
+    for top in range(0, height, strip):
+        wanted = (at_rows >= top) & (at_rows < top + strip)
+        if wanted.any():
+            window = Window.from_slices(slice(top, min(top + strip, height)), slice(0, width))
+            pixels[wanted] = dataset.read(index, window=window)[at_rows[wanted] - top][:, at_cols]
+    return pixels
 
 
 def _open(href: str) -> DatasetReader:

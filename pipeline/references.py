@@ -230,7 +230,7 @@ def _clear_thinned(scene: Scene, step: int, grow_m: float) -> NDArray[np.bool_]:
     parts = []
     for top in range(0, rows, strip):
         window = slice(top, min(top + strip, rows)), slice(0, cols)
-        classes = np.where(nodata_everywhere(scene, *window), np.uint8(0), source.read(*window))
+        classes = np.where(nodata_everywhere(scene, source, *window), np.uint8(0), source.read(*window))
         parts.append(classes[step // 2 :: step, step // 2 :: step])
     thinned = np.concatenate(parts)
     height, width = scene.pixel_size

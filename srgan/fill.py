@@ -2,8 +2,8 @@
 
 Strategy. Where a reference is valid, the guess is the mean of the references (weights fall with the distance in days).
 Elsewhere it is a normalised convolution over a pyramid (push-pull, Gortler et al., "The Lumigraph", 1996): clear pixels are
-averaged level by level, and each level passes what it does not know to the next coarser one. Five halvings and one look
-around bound the range by 96 pixels. What no clear pixel reaches is the default spectrum. The network only ever adds to this guess.
+averaged level by level, and each level passes what it does not know to the next coarser one. Five halvings and three looks
+around bound the range by 160 pixels; what is nearer always leads. What no clear pixel reaches is the default spectrum. The network only ever adds to this guess.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from srgan.layers import enlarge
 LEVELS = 5
 DAYS_HALF = 10.0
 """A reference at this distance in days weighs half of one of the same day."""
-ENOUGH, ENOUGH_COARSE, ENOUGH_AROUND = 0.25, 0.02, 0.004
-"""Share of known pixels from which a cell needs no other value: inside the pyramid, at its coarsest level, and in 3x3 cells of that."""
+RINGS = (3, 2, 1)
+"""Cells of the coarsest level, 32 pixels, within which to look for known pixels, the furthest first."""
+ENOUGH, ENOUGH_COARSE, ENOUGH_AROUND = 0.25, 0.02, 0.036
+"""Share of known pixels from which a cell needs no other value: inside the pyramid, at its coarsest level; and around that, in cells."""
 
 
 class Guess(NamedTuple):
@@ -69,8 +71,10 @@ def push_pull(known: Tensor, weight: Tensor, default: Tensor) -> Tensor:
     for _ in range(LEVELS):
         sums.append(F.avg_pool2d(sums[-1], 2))
         weights.append(F.avg_pool2d(weights[-1], 2))
-    around, around_weight = F.avg_pool2d(sums[-1], 3, 1, 1), F.avg_pool2d(weights[-1], 3, 1, 1)
-    spread = _top_up(around, around_weight, ENOUGH_AROUND, default)
+    spread = default
+    for ring in RINGS:
+        around, around_weight = (F.avg_pool2d(part, 2 * ring + 1, 1, ring) for part in (sums[-1], weights[-1]))
+        spread = _top_up(around, around_weight, ENOUGH_AROUND / (2 * ring + 1) ** 2, spread)
     spread = _top_up(sums[-1], weights[-1], ENOUGH_COARSE, spread)
     for total, share in zip(sums[-2:0:-1], weights[-2:0:-1], strict=True):
         spread = _top_up(total, share, ENOUGH, enlarge(spread))

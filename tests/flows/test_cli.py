@@ -67,7 +67,17 @@ def test_commands_of_later_steps_and_options_not_built_are_not_offered(decloud: 
 def test_stated_defaults_are_the_real_ones(decloud: Decloud) -> None:
     shown = " ".join(decloud("run", "--help").out.split())
     fields = DecloudSettings.model_fields
-    for name in ("format", "checkpoint", "mask", "grow", "feather", "references", "window_days", "max_generated", "tile"):
+    for name in (
+        "format",
+        "checkpoint",
+        "mask",
+        "grow",
+        "feather",
+        "references",
+        "window_days",
+        "max_generated",
+        "tile",
+    ):
         option = "--" + name.replace("_", "-")
         text = shown.split(f" {option} ", 1)[1]
         stated = re.search(r"\[default: \((.*?)\)\]", text)

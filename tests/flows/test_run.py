@@ -59,14 +59,19 @@ def test_people_get_a_table_with_shares_seam_and_path(scene: MadeScene, tmp_path
     assert "1 scene: 1 unchanged" in quiet.out
 
 
-def test_scenes_of_a_catalogue_with_other_dates_as_references(area: Simulated, tmp_path: Path, decloud: Decloud) -> None:
+def test_scenes_of_a_catalogue_with_other_dates_as_references(
+    area: Simulated, tmp_path: Path, decloud: Decloud
+) -> None:
     output = tmp_path / "out"
     ended = decloud(*area_run(area, output, "--json"))
     assert ended.status == 0
     scenes = ended.document["scenes"]
     assert [scene["scene"] for scene in scenes] == list(area.items)
     item = json.loads(Path(scenes[1]["product"]).read_text())
-    assert {reference["id"] for reference in item["properties"]["declouder:references"]} == {area.items[0], area.items[2]}
+    assert {reference["id"] for reference in item["properties"]["declouder:references"]} == {
+        area.items[0],
+        area.items[2],
+    }
     # The product does not depend on which other dates were asked for along with it.
     alone = decloud(*area_run(area, output, "--json", "--dates", "2023-07-13"))
     (same,) = alone.document["scenes"]

@@ -36,14 +36,14 @@ def test_without_a_clear_pixel_it_is_the_default():
     torch.testing.assert_close(nothing, DEFAULT.expand_as(nothing))
 
 
-def test_its_range_is_bounded_by_96_pixels():
-    image, weight = ground(64, 256)[None], torch.ones(1, 1, 64, 256)
+def test_its_range_is_bounded_by_160_pixels():
+    image, weight = ground(64, 320)[None], torch.ones(1, 1, 64, 320)
     weight[..., 64:] = 0
     other = image.clone()
     other[..., :64] += 1
     first, second = (push_pull(part * weight, weight, DEFAULT) for part in (image, other))
-    assert (second - first)[..., 64:96].min() > 0.5
-    assert torch.equal(first[..., 160:], second[..., 160:])
+    assert (second - first)[..., 64:144].min() > 0.5
+    assert torch.equal(first[..., 224:], second[..., 224:])
 
 
 def test_the_mean_of_the_references_weighs_validity_and_days():
