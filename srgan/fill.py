@@ -64,8 +64,8 @@ def mean_reference(references: Tensor, valid: Tensor, days: Tensor, like: Tensor
 def push_pull(known: Tensor, weight: Tensor, default: Tensor) -> Tensor:
     """Spread `known` (already multiplied by `weight`, 0..1) over the pixels of small weight, (B, C, H, W).
 
-    Equals `known` where weight is 1. At each level a cell that is known enough stands for itself, the others take what
-    they lack from the next coarser level; the coarsest looks at its eight neighbours before it takes the default.
+    Equals `known` where weight is 1. At each level a cell that is known enough stands for itself, the others take what they
+    lack from the next coarser level; the coarsest looks around, further and further, before it takes the default.
     """
     sums, weights = [known], [weight]
     for _ in range(LEVELS):
