@@ -24,9 +24,9 @@ class DecloudSettings(BaseModel):
     format: Literal["cog", "zarr"] = Field("cog", description="COG files, or one Zarr v3 store a scene")
     checkpoint: str = Field("default", description="Path of a checkpoint, `default`, or `identity`")
     mask: str = Field("auto", description="auto, scl, s2cloudless, csmask, or the path of a raster (non-zero = cloud)")
-    grow: float = Field(150.0, ge=0, le=5000, description="Metres by which cloud and shadow are grown")
+    grow: float = Field(100.0, ge=0, le=5000, description="Metres by which cloud and shadow are grown")
     feather: float = Field(
-        80.0, ge=0, le=5000, description="Metres inside the grown mask over which the result fades in"
+        50.0, ge=0, le=5000, description="Metres inside the grown mask over which the result fades in"
     )
     references: int = Field(2, ge=0, le=8, description="Other dates to restore from; 0 = none")
     window_days: int = Field(30, ge=1, le=366, description="Other dates at most this many days away")
