@@ -104,7 +104,12 @@ def decloud_aoi(
     return _run(request)
 
 
-@flow(name="decloud-scene", persist_result=False, validate_parameters=True)
+@flow(
+    name="decloud-scene",
+    flow_run_name="decloud-scene {request.sources[0]}",
+    persist_result=False,
+    validate_parameters=True,
+)
 def decloud_scene_flow(
     request: Annotated[SceneRequest, Field(description="Files or items, output, and how it is to be done")],
 ) -> RunSummary:

@@ -108,6 +108,27 @@ def nodata_everywhere(scene: Scene, source: ClassSource | None, rows: slice, col
     empty = np.ones((rows.stop - rows.start, cols.stop - cols.start), bool) if lacking is None else lacking
     if not empty.any():
         return empty
+    if lacking is not None:
+        # Mostly a corner of the window: read no more than the rectangle around it.
+        inner_rows, inner_cols = _extent(lacking, axis=1), _extent(lacking, axis=0)
+        corner = _nodata_in_bands(
+            scene,
+            slice(rows.start + inner_rows.start, rows.start + inner_rows.stop),
+            slice(cols.start + inner_cols.start, cols.start + inner_cols.stop),
+        )
+        empty[inner_rows, inner_cols] &= corner
+        return empty
+    return _nodata_in_bands(scene, rows, cols)
+
+
+def _extent(mask: NDArray[np.bool_], axis: int) -> slice:
+    """First to last index along the other axis at which `mask` is True anywhere."""
+    found = np.flatnonzero(mask.any(axis=axis))
+    return slice(int(found[0]), int(found[-1]) + 1)
+
+
+def _nodata_in_bands(scene: Scene, rows: slice, cols: slice) -> NDArray[np.bool_]:
+    empty = np.ones((rows.stop - rows.start, cols.stop - cols.start), bool)
     for band in sorted(scene.bands, key=lambda band: (band.nodata is not None, -band.factor)):
         if band.nodata is None:
             return np.zeros_like(empty)

@@ -11,6 +11,7 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
+import rioxarray  # noqa: F401  (the accessor `rio`)
 import xarray as xr
 from rio_cogeo.cogeo import cog_validate
 
