@@ -79,7 +79,7 @@ WindowDays = Annotated[
 ]
 Grow = Annotated[
     float | None,
-    typer.Option(metavar="M", show_default="150", help="Metres by which cloud and shadow are grown."),
+    typer.Option(metavar="M", show_default="100", help="Metres by which cloud and shadow are grown."),
 ]
 Feather = Annotated[
     float | None,
