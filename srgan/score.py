@@ -185,7 +185,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as text."""
     lines = [
         f"{'bands':12}{'case':12}{'chips':>6}"
-        + "".join(f"{method:>28}" for method in METHODS)
+        + "".join(f"{method:>31}" for method in METHODS)
         + "   RMSE [90 %] PSNR dB, cloudy pixels"
     ]
     for row in rows:
@@ -195,7 +195,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             cells.append(
                 f"{entry['rmse']:.4f} [{entry['rmse_90'][0]:.4f}, {entry['rmse_90'][1]:.4f}] {entry['psnr']:5.2f}"
             )
-        lines.append(f"{row['bands']:12}{row['kind']:12}{row['chips']:6}" + "".join(f"{cell:>28}" for cell in cells))
+        lines.append(f"{row['bands']:12}{row['kind']:12}{row['chips']:6}" + "".join(f"{cell:>31}" for cell in cells))
     return "\n".join(lines)
 
 
