@@ -83,7 +83,7 @@ Grow = Annotated[
 ]
 Feather = Annotated[
     float | None,
-    typer.Option(metavar="M", show_default="80", help="Metres over which the result fades in."),
+    typer.Option(metavar="M", show_default="50", help="Metres over which the result fades in."),
 ]
 MaxGenerated = Annotated[
     float | None,

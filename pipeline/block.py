@@ -1,14 +1,15 @@
 """Blocks: groups of tiles that are read, restored and composed together; the unit of work and of resuming.
 
 Strategy. A block owns a rectangle of the work grid. To fill it, every needed tile that touches the rectangle is run,
-on pixels that reach beyond it; what falls outside belongs to a neighbour, which runs the same tile to the same result.
+on pixels that reach beyond it; what falls outside belongs to a neighbour, which needs the same tile's same result.
 Block edges are whole pixels of the coarsest band, so no pixel of any band has two owners. Nothing here depends on how
 the scene is cut into blocks: positions, weights and the order of sums come from the scene's `TilePlan`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from math import lcm
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from pipeline.tiling import Tile, TilePlan
 if TYPE_CHECKING:
     from pipeline.references import Reference
     from pipeline.scene import Scene, SceneBand
+    from pipeline.tilestore import TileStore
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,13 @@ def block_edges(length: int, edge: int, cell: int) -> list[slice]:
     return [slice(start, min(start + edge, length)) for start in range(0, length, edge)]
 
 
-def compute_block(job: SceneJob, rows: slice, cols: slice, restorer: Restorer) -> BlockResult:
+def compute_block(
+    job: SceneJob, rows: slice, cols: slice, restorer: Restorer, store: TileStore | None = None
+) -> BlockResult:
     """Restore and compose one block.
 
-    rows, cols: window of the work grid, edges on whole cells.
+    rows, cols: window of the work grid, edges on whole cells. store: shares tiles with the blocks around; without it
+    every tile of this block is run.
     Raises InvalidScene or ReadFailed where pixels cannot be read, and whatever the restorer raises.
     """
     tiles = list(job.plan.touching(rows, cols))
@@ -83,21 +88,28 @@ def compute_block(job: SceneJob, rows: slice, cols: slice, restorer: Restorer) -
     shape = (rows.stop - rows.start, cols.stop - cols.start)
     total = np.zeros((len(job.scene.bands), *shape), dtype=np.float32)
     bad = np.zeros(shape, dtype=np.bool_)
-    for tile, restored in zip(tiles, restorer.restore(window.inputs(tiles)), strict=True):
-        inner, outer = _shared(tile.rows, rows), _shared(tile.cols, cols)
-        weights = tile_weights(job.plan.vertical, job.plan.horizontal, tile.row, tile.col)
-        part = (
-            slice(inner.start - tile.row, inner.stop - tile.row),
-            slice(outer.start - tile.col, outer.stop - tile.col),
-        )
-        own = (
-            slice(inner.start - rows.start, inner.stop - rows.start),
-            slice(outer.start - cols.start, outer.stop - cols.start),
-        )
-        if not np.isfinite(restored[:, window.valid(tile)]).all():
-            bad[own] |= weights[part] > 0
-            continue
-        total[(slice(None), *own)] += restored[(slice(None), *part)] * weights[part]
+
+    def run(chosen: Sequence[Tile]) -> Iterator[npt.NDArray[np.float32]]:
+        return iter(restorer.restore(window.inputs(chosen)))
+
+    with ExitStack() as stack:
+        # Closed here and not when the garbage is collected: other blocks may be waiting for this one's tiles.
+        results = run(tiles) if store is None else stack.enter_context(closing(store.results(tiles, run)))
+        for tile, restored in zip(tiles, results, strict=True):
+            inner, outer = _shared(tile.rows, rows), _shared(tile.cols, cols)
+            weights = tile_weights(job.plan.vertical, job.plan.horizontal, tile.row, tile.col)
+            part = (
+                slice(inner.start - tile.row, inner.stop - tile.row),
+                slice(outer.start - tile.col, outer.stop - tile.col),
+            )
+            own = (
+                slice(inner.start - rows.start, inner.stop - rows.start),
+                slice(outer.start - cols.start, outer.stop - cols.start),
+            )
+            if not np.isfinite(restored[:, window.valid(tile)]).all():
+                bad[own] |= weights[part] > 0
+                continue
+            total[(slice(None), *own)] += restored[(slice(None), *part)] * weights[part]
     return _compose(job, rows, cols, window, total, bad)
 
 
@@ -200,7 +212,7 @@ class _Window:
         ]
         return valid
 
-    def inputs(self, tiles: list[Tile]) -> Iterator[TileInput]:
+    def inputs(self, tiles: Sequence[Tile]) -> Iterator[TileInput]:
         for tile in tiles:
             yield self.input(tile)
 

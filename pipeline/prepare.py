@@ -67,7 +67,10 @@ def prepare(
     check_radiometry(scene)
     progress("mask", 0, 1)
     mask = make_cloud_mask(scene, settings.mask, settings.grow)
-    target = mask.cloudy(slice(0, scene.shape[0]), slice(0, scene.shape[1]))
+    target = np.empty(scene.shape, np.bool_)
+    for start in range(0, scene.shape[0], _ROWS):
+        rows = slice(start, min(start + _ROWS, scene.shape[0]))
+        target[rows] = mask.cloudy(rows, slice(0, scene.shape[1]))
     filled = int(np.count_nonzero(mask.classes))
     if filled == 0:
         raise InvalidScene(f"{scene.id}: every pixel is nodata; there is nothing to restore")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from pipeline.block import SceneJob, block_edges, compute_block
 from pipeline.budget import IN_FLIGHT
 from pipeline.errors import WriteFailed
 from pipeline.staging import Staging
+from pipeline.tilestore import TileStore
 
 if TYPE_CHECKING:
     from pipeline.assembly import Assembler
@@ -26,11 +28,18 @@ def stream(job: SceneJob, edge: int, staging: Staging, restorer: Restorer, assem
     columns = block_edges(job.scene.shape[1], edge, job.cell)
     busy = [[cols for cols in columns if job.target[rows, cols].any()] for rows in stripes]
     total, done = sum(map(len, busy)), 0
+    uses = Counter(
+        tile
+        for rows, blocks in zip(stripes, busy, strict=True)
+        for cols in blocks
+        for tile in job.plan.touching(rows, cols)
+    )
+    store = TileStore(staging.folder.with_name("tiles"), uses)
     waiting: Future[None] | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="assemble") as writer:
         for rows, blocks in zip(stripes, busy, strict=True):
             with clock.stage("restore"):
-                _compute(job, staging, restorer, rows, blocks)
+                _compute(job, staging, store, restorer, rows, blocks)
             done += len(blocks)
             clock.progress("restore", done, max(total, 1))
             with clock.stage("write"):
@@ -42,14 +51,16 @@ def stream(job: SceneJob, edge: int, staging: Staging, restorer: Restorer, assem
                 waiting.result()
 
 
-def _compute(job: SceneJob, staging: Staging, restorer: Restorer, rows: slice, blocks: list[slice]) -> None:
+def _compute(
+    job: SceneJob, staging: Staging, store: TileStore, restorer: Restorer, rows: slice, blocks: list[slice]
+) -> None:
     """Stage the blocks of a stripe that are not staged yet; one Dask task a block."""
     from dask.base import compute
     from dask.delayed import delayed
 
     def block(cols: slice) -> None:
         if staging.load(rows, cols) is None:
-            staging.save(compute_block(job, rows, cols, restorer))
+            staging.save(compute_block(job, rows, cols, restorer, store))
 
     # Two at a time: one block is read while the tiles of the other are in the network.
     compute(*(delayed(block, pure=False)(cols) for cols in blocks), scheduler="threads", num_workers=IN_FLIGHT)

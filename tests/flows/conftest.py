@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +19,18 @@ from flows.cli import main
 from pipeline.simulate import Simulated, SimulatedDate, simulate_area
 from pipeline.weather import Weather
 from tests.pipeline.made import write_raster
+
+# Prefect reads its environment when it is first imported, which collecting doctests does: nothing of the tests may end
+# up in the user's own folder.
+_PREFECT_HOME = tempfile.mkdtemp(prefix="decloud-tests-prefect-")
+atexit.register(shutil.rmtree, _PREFECT_HOME, ignore_errors=True)
+os.environ |= {
+    "PREFECT_HOME": _PREFECT_HOME,
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_LEVEL": "ERROR",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+}
 
 BANDS = ("B02", "B03", "B04", "B08")
 QUICK = ("--checkpoint", "identity", "--tile", "64")

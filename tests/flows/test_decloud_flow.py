@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,27 +31,19 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def server() -> Iterator[None]:
     """A server of its own, without heartbeats."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
-        from flows.embedded import prepare_environment
+    # Prefect's console handler keeps the stream that it finds first: not one of a single test.
+    from prefect.logging.configuration import setup_logging
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
 
-        for name in ("PREFECT_SERVER_ANALYTICS_ENABLED", "DO_NOT_TRACK", "PREFECT_LOGGING_LEVEL"):
-            patch.delenv(name, raising=False)
-        patch.setenv("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-        prepare_environment(quiet=True)
-        # Prefect's console handler keeps the stream that it finds first: not one of a single test.
-        from prefect.logging.configuration import setup_logging
-        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-        from prefect.testing.utilities import prefect_test_harness
-
-        with (
-            prefect_test_harness(server_startup_timeout=120),
-            temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-        ):
-            setup_logging()
-            yield
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        setup_logging()
+        yield
 
 
 def last_run() -> Any:
@@ -156,6 +149,31 @@ def test_expected_errors_are_told_without_a_traceback() -> None:
     assert (expected.getMessage(), expected.exc_info) == ("the disk is full", None)
     assert unexpected.exc_info
     assert unexpected.getMessage() == "failed: x"
+
+
+def test_prefect_is_set_up_only_where_nobody_else_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.embedded import prepare_environment
+
+    names = ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_PROFILES_PATH", "PREFECT_LOGGING_LEVEL")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in names:
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.delenv(name)
+    prepare_environment()
+    assert os.environ["PREFECT_HOME"].startswith(str(tmp_path / "cache" / "decloud" / "prefect-3."))
+    assert os.environ["PREFECT_LOGGING_LEVEL"] == "INFO"
+    monkeypatch.delenv("PREFECT_HOME")
+    (tmp_path / ".prefect").mkdir()
+    (tmp_path / ".prefect" / "profiles.toml").write_text("")
+    prepare_environment()
+    assert "PREFECT_HOME" not in os.environ
+    (tmp_path / ".prefect" / "profiles.toml").unlink()
+    (tmp_path / "cache" / "decloud").rename(tmp_path / "away")
+    (tmp_path / "cache" / "decloud").write_text("in the way")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    prepare_environment()
+    assert Path(os.environ["PREFECT_HOME"]).is_dir()
 
 
 def test_waits_grow_and_are_spread() -> None:

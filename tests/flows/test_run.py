@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -224,3 +229,21 @@ def test_plain_lines_come_at_each_stage_and_then_now_and_again() -> None:
     assert lines[2] == "[2/3] 33UWP 2023-08-10: restore 25/100, 5.0/s, 0:00:15 left"
     assert len(lines) == 2 + 4 + 1
     assert rate(0, 10, 0.0) == "0/10"
+
+
+def test_a_terminal_gets_a_bar_that_leaves_nothing_but_the_results(scene: MadeScene, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    arguments = [sys.executable, "-m", "flows", *(str(argument) for argument in scene.arguments(tmp_path / "out"))]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how the end of a terminal is told
+            while piece := os.read(ours, 65536):
+                shown += piece
+        assert process.wait() == 0
+    os.close(ours)
+    text = shown.decode()
+    assert "scenes" in text
+    assert "restore" in text
+    assert "left" in text
+    assert "[1/1] 33UWP 2023-08-10: done in" in text

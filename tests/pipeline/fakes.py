@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -78,10 +79,12 @@ class Smoother:
     poison: float | None = None
     """Put into one pixel of every tile whose mean falls in the upper half."""
     calls: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def restore(self, tiles: Iterable[TileInput]) -> Iterator[np.ndarray]:
         for tile in tiles:
-            self.calls += 1
+            with self.lock:
+                self.calls += 1
             out = np.cumsum(np.cumsum(tile.cloudy, axis=1), axis=2) * np.float32(1e-3)
             out += tile.cloudy.mean() * tile.mask + tile.references.sum(axis=0) * np.float32(0.1)
             out = np.clip(out, 0, 1.5).astype(np.float32)

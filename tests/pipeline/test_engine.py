@@ -53,7 +53,8 @@ def pixels_of(folder: Path) -> dict[str, bytes]:
 
 def test_resources_change_no_byte_of_the_product(tmp_path, monkeypatch):
     item = scene(tmp_path / "S2A_33TWL_20230810_0_L2A", 240)
-    monkeypatch.setattr("pipeline.engine.open_restorer", lambda *_: Smoother())
+    network = Smoother()
+    monkeypatch.setattr("pipeline.engine.open_restorer", lambda *_: network)
     results = []
     for i, resources in enumerate(
         [
@@ -66,6 +67,9 @@ def test_resources_change_no_byte_of_the_product(tmp_path, monkeypatch):
         product = decloud_scene(item, tmp_path / f"out{i}", IDENTITY, resources=resources)
         results.append(pixels_of(product.folder))
         assert product.provenance["generated"] > 0
+        # However small the blocks, the network sees every tile once.
+        assert network.calls == product.item["properties"]["declouder:settings"]["tiles_restored"]
+        network.calls = 0
     assert results[0]
     assert all(result == results[0] for result in results[1:])
 
