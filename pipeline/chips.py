@@ -123,11 +123,9 @@ def pair_paths(root: Path) -> dict[tuple[str, str, str, str], dict[str, Path]]:
 
 def pair_fault(clear: np.ndarray, clear_mask: np.ndarray) -> str | None:
     """Why the clear side of a pair is none, or None. `clear` uint16 (13, rows, cols), mask (rows, cols)."""
-    cloud = float((clear_mask == CLOUD).mean())
-    if cloud > 0.1:
+    if (cloud := float((clear_mask == CLOUD).mean())) > 0.1:
         return f"{cloud:.0%} of the clear side is cloud"
-    cirrus = float(np.median(clear[NAMES.index("B10")])) / 1e4
-    if cirrus > 0.006:
+    if (cirrus := float(np.median(clear[NAMES.index("B10")])) / 1e4) > 0.006:
         return f"the clear side is under cirrus: B10 has a median of {cirrus:.4f}"
     if (snow := float(snow_of(clear).mean())) > 0.1:
         return f"{snow:.0%} of the clear side is snow"
