@@ -17,7 +17,7 @@ from flows.request import NAMED_MASKS, AreaRequest, SceneRequest
 from flows.selection import Selection, label
 from flows.summary import RunSummary, SceneSummary, summarize
 from flows.watch import Watcher
-from pipeline.checkpoints import checkpoint_margin
+from pipeline.checkpoints import checkpoint_reach
 from pipeline.errors import InvalidSettings
 from pipeline.journal import Journal
 from pipeline.progress import Progress
@@ -68,7 +68,7 @@ def decloud_one(work: SceneWork, progress: Progress) -> SceneSummary:
 
 def check_once(request: AreaRequest | SceneRequest) -> None:
     """Raise InvalidSettings for what would make every scene invalid: no such checkpoint, no such mask, no folder."""
-    checkpoint_margin(request.settings.checkpoint)
+    checkpoint_reach(request.settings.checkpoint)
     mask = request.settings.mask
     if mask not in NAMED_MASKS and not Path(mask).is_file():
         raise InvalidSettings(f"--mask {mask}: no such file; use {', '.join(NAMED_MASKS)}, or the path of a raster")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.engine import STAGING
 from pipeline.errors import InvalidSettings
+from pipeline.folders import STAGING
 from pipeline.journal import Entry, latest
 from pipeline.publish import published_items
 

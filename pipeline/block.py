@@ -8,7 +8,7 @@ the scene is cut into blocks: positions, weights and the order of sums come from
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from math import lcm
@@ -75,12 +75,17 @@ def block_edges(length: int, edge: int, cell: int) -> list[slice]:
 
 
 def compute_block(
-    job: SceneJob, rows: slice, cols: slice, restorer: Restorer, store: TileStore | None = None
+    job: SceneJob,
+    rows: slice,
+    cols: slice,
+    restorer: Restorer,
+    store: TileStore | None = None,
+    on_tile: Callable[[], None] | None = None,
 ) -> BlockResult:
     """Restore and compose one block.
 
     rows, cols: window of the work grid, edges on whole cells. store: shares tiles with the blocks around; without it
-    every tile of this block is run.
+    every tile of this block is run. on_tile: called for each tile that the network has done.
     Raises InvalidScene or ReadFailed where pixels cannot be read, and whatever the restorer raises.
     """
     tiles = list(job.plan.touching(rows, cols))
@@ -90,7 +95,10 @@ def compute_block(
     bad = np.zeros(shape, dtype=np.bool_)
 
     def run(chosen: Sequence[Tile]) -> Iterator[npt.NDArray[np.float32]]:
-        return iter(restorer.restore(window.inputs(chosen)))
+        for result in restorer.restore(window.inputs(chosen)):
+            if on_tile is not None:
+                on_tile()
+            yield result
 
     with ExitStack() as stack:
         # Closed here and not when the garbage is collected: other blocks may be waiting for this one's tiles.

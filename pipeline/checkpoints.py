@@ -34,16 +34,17 @@ def checkpoint_digest(checkpoint: str) -> str:
     return digest.hexdigest()
 
 
-def checkpoint_margin(checkpoint: str) -> int:
-    """The margin in pixels that the card records: the least overlap of neighbouring tiles.
+def checkpoint_reach(checkpoint: str) -> tuple[int, int]:
+    """(margin, grid) in pixels, from the card: the least overlap of neighbouring tiles, and the network's coarsest cell.
 
     Raises InvalidSettings where the card cannot be read or holds none.
     """
     if checkpoint == IDENTITY:
-        return 0
+        return 0, 1
     card = checkpoint_paths(checkpoint)[1]
     try:
-        return int(json.loads(_bytes(checkpoint, card))["spec"]["margin"])
+        spec = json.loads(_bytes(checkpoint, card))["spec"]
+        return int(spec["margin"]), 2 ** (len(spec["widths"]) - 1)
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidSettings(f"--checkpoint {checkpoint}: {card} is no model card: it records no margin") from error
 

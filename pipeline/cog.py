@@ -198,13 +198,18 @@ def flat_vrt(layer: Layer, raw: str) -> str:
     nodata = "" if layer.nodata is None else f"<NoDataValue>{layer.nodata}</NoDataValue>"
     return (
         f'<VRTDataset rasterXSize="{cols}" rasterYSize="{rows}">'
-        f"<SRS>{escape(crs)}</SRS><GeoTransform>{transform}</GeoTransform>"
+        f"<SRS>{escape(crs)}</SRS><GeoTransform>{transform}</GeoTransform>{_tags(layer)}"
         f'<VRTRasterBand dataType="{_GDAL_TYPES[layer.dtype]}" band="1" subClass="VRTRawRasterBand">'
         f"<Description>{escape(layer.name)}</Description>{nodata}{_classes(layer)}"
         f'<SourceFilename relativetoVRT="1">{escape(raw)}</SourceFilename><ImageOffset>0</ImageOffset>'
         f"<PixelOffset>{size}</PixelOffset><LineOffset>{size * cols}</LineOffset><ByteOrder>LSB</ByteOrder>"
         "</VRTRasterBand></VRTDataset>"
     )
+
+
+def _tags(layer: Layer) -> str:
+    entries = "".join(f'<MDI key="{escape(key)}">{escape(value)}</MDI>' for key, value in layer.tags.items())
+    return f"<Metadata>{entries}</Metadata>" if entries else ""
 
 
 def _classes(layer: Layer) -> str:

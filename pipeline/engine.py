@@ -18,9 +18,10 @@ from catalogs.item import SceneItem
 from pipeline.assembly import Assembler
 from pipeline.budget import block_edge
 from pipeline.clock import Clock
+from pipeline.folders import CACHE, STAGING
 from pipeline.inference import open_restorer
 from pipeline.lock import locked
-from pipeline.output import CACHE, Output, find_product, product_id
+from pipeline.output import Output, find_product, product_id
 from pipeline.prepare import make_job, prepare, refuse_if_made_up
 from pipeline.product import Product
 from pipeline.progress import Progress, silent
@@ -32,8 +33,6 @@ from pipeline.stream import stream
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
-
-STAGING = ".staging"
 
 
 def decloud_scene(
@@ -75,7 +74,7 @@ def decloud_scene(
             bands = tuple(band.name for band in scene.bands)
             restorer = open_restorer(settings.checkpoint, bands, resources.device, resources.threads)
             stack.callback(restorer.close)
-            job = make_job(prepared, settings, restorer.margin)
+            job = make_job(prepared, settings, restorer.margin, restorer.grid)
             edge = block_edge(scene, len(prepared.references), settings.tile, resources)
             out = Output(output, name, staged / "product", prepared, settings, key, restorer, resources)
             try:

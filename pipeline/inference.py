@@ -51,6 +51,8 @@ class Restorer(Protocol):
     """sha256 of the weights; part of the run key."""
     margin: int
     """Pixels beyond which an input no longer moves the output; the default overlap is at least this."""
+    grid: int
+    """Pixels of the network's coarsest cell: tiles start at multiples of it."""
 
     def restore(self, tiles: Iterable[TileInput]) -> Iterator[npt.NDArray[np.float32]]:
         """Restored reflectance (C, H, W) of each tile, in the order of `tiles`; may hold NaN, which is then refused."""
@@ -67,6 +69,7 @@ class Identity:
     name = "identity"
     digest = "identity"
     margin = 0
+    grid = 1
 
     def restore(self, tiles: Iterable[TileInput]) -> Iterator[npt.NDArray[np.float32]]:
         """Return every tile as it came."""
@@ -93,6 +96,7 @@ class TorchRestorer:
 
         checkpoint.spec.require_bands(bands)
         self.name, self.digest, self.margin = checkpoint.name, checkpoint.digest, checkpoint.spec.margin
+        self.grid = 2 ** (checkpoint.spec.levels - 1)
         self._device = torch.device(device)
         self._generator = checkpoint.generator.to(self._device).eval()
         self._channels = [checkpoint.spec.bands.index(name) for name in bands]

@@ -10,6 +10,7 @@ from typing import Literal
 
 from odc.geo.geobox import GeoBox
 
+from pipeline.classes import CLASSES_TAG
 from pipeline.errors import InvalidScene
 
 Colour = tuple[int, int, int, int]
@@ -36,6 +37,8 @@ class Layer:
     """Value -> name, for a classification; values that are missing have no name."""
     colours: Mapping[int, Colour] | None = None
     """Value -> colour, for a classification of type uint8."""
+    tags: Mapping[str, str] = MappingProxyType({})
+    """Metadata of the file."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -111,4 +114,5 @@ def provenance_layer(geobox: GeoBox) -> Layer:
 
 def cloudmask_layer(geobox: GeoBox) -> Layer:
     """The cloud mask raster on `geobox`, the work grid."""
-    return Layer("cloudmask", "cloudmask", geobox, "uint8", 0, CLOUD_CLASSES, CLOUD_COLOURS)
+    # With the tag, `--mask cloudmask.tif` takes the classes as they are, and does not grow them again.
+    return Layer("cloudmask", "cloudmask", geobox, "uint8", 0, CLOUD_CLASSES, CLOUD_COLOURS, {CLASSES_TAG: "1"})

@@ -10,6 +10,7 @@ from odc.geo.geobox import GeoBox
 
 from catalogs.item import SceneItem
 from pipeline.checkpoints import checkpoint_digest
+from pipeline.folders import CACHE
 from pipeline.hrefs import without_credentials
 from pipeline.layers import Layer, cloudmask_layer, provenance_layer
 from pipeline.preview import Preview
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from pipeline.sink import Sink
     from pipeline.tiling import TilePlan
 
-CACHE = ".cache"
-"""Folder below the output where checksums of large files are remembered."""
 _GDAL_CACHE = 64 << 20
 _SCL_ROWS = 1024
 
@@ -126,9 +125,7 @@ class Output:
             predecessor=earlier[-1] if earlier else None,
             created=datetime.now(UTC),
         )
-        folder = publish(
-            self._build, self._output, build_item(record), overwrite=overwrite, cache=self._output / CACHE
-        )
+        folder = publish(self._build, self._output, build_item(record), overwrite=overwrite, cache=self._output / CACHE)
         return Product(self._name, folder, read_item(self._output, self._name) or {})
 
     def _open_sink(self, resources: Resources) -> Sink:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 from catalogs.item import SceneItem
 from pipeline.budget import block_edge, estimated_seconds
-from pipeline.checkpoints import checkpoint_margin
+from pipeline.checkpoints import checkpoint_reach
 from pipeline.errors import InvalidScene, InvalidSettings, PipelineError, SceneRefused
-from pipeline.output import CACHE, find_product, product_id, products_of
+from pipeline.folders import CACHE
+from pipeline.output import find_product, product_id, products_of
 from pipeline.prepare import make_job, prepare, refuse_if_made_up
 from pipeline.runkey import run_key
 from pipeline.scene import Scene, open_scene
@@ -95,7 +96,7 @@ def _planned(
             refuse_if_made_up(prepared, settings)
         except PipelineError as error:
             reason = str(error)
-        job = make_job(prepared, settings, checkpoint_margin(settings.checkpoint))
+        job = make_job(prepared, settings, *checkpoint_reach(settings.checkpoint))
         pixels = [band.shape[0] * band.shape[1] for band in scene.bands] * (2 + len(prepared.references))
         seconds = estimated_seconds(job.plan.count, pixels, resources.threads, SECONDS_A_TILE)
         state: Literal["new", "stale"] = "stale" if products_of(output, scene.id) else "new"

@@ -100,8 +100,8 @@ def refuse_if_made_up(prepared: Prepared, settings: DecloudSettings) -> None:
         )
 
 
-def make_job(prepared: Prepared, settings: DecloudSettings, margin: int) -> SceneJob:
-    """The plan of the scene's blocks for a network of the given margin (pixels).
+def make_job(prepared: Prepared, settings: DecloudSettings, margin: int, grid: int) -> SceneJob:
+    """The plan of the scene's blocks for a network of the given margin and grid (pixels).
 
     Raises InvalidSettings where tile and overlap do not fit.
     """
@@ -115,10 +115,11 @@ def make_job(prepared: Prepared, settings: DecloudSettings, margin: int) -> Scen
             )
         # Even for a network that looks at single pixels, a few shared pixels hide its rounding.
         overlap = min(max(32, margin), settings.tile // 2)
+        overlap += (settings.tile - overlap) % grid
     pixel = max(min(scene.pixel_size), 1e-6)
     feather = max(2, math.ceil(settings.feather / pixel)) if settings.feather > 0 else 0
     cell = math.lcm(*(band.factor for band in scene.bands))
-    plan = plan_tiles(prepared.target, settings.tile, overlap, cell)
+    plan = plan_tiles(prepared.target, settings.tile, overlap, cell, grid)
     return SceneJob(scene, prepared.target, prepared.mask.classes, prepared.references, plan, feather)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total) from the thread that runs the scene; `total` is at least 1."""
+"""Called with (stage, done, total), perhaps from several threads at once; `total` is at least 1.
+
+The stage `restore` counts tiles of the network, every other goes from 0 to 1.
+"""
 
 
 def silent(stage: str, done: int, total: int) -> None:

@@ -1,7 +1,7 @@
 """Running scenes one after another: one bad scene never stops the rest, and none is reported as better than it is.
 
-Every change of a scene's state is in the journal before the next step begins. The command line and the flows run scenes
-through here and nowhere else.
+Every change of a scene's state is in the journal before the next step begins. The command line and the flows run each
+scene through `run_scene`; `run_scenes` is the same for a notebook.
 """
 
 from __future__ import annotations

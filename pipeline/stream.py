@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -27,21 +29,23 @@ def stream(job: SceneJob, edge: int, staging: Staging, restorer: Restorer, assem
     stripes = block_edges(job.scene.shape[0], edge, job.cell)
     columns = block_edges(job.scene.shape[1], edge, job.cell)
     busy = [[cols for cols in columns if job.target[rows, cols].any()] for rows in stripes]
-    total, done = sum(map(len, busy)), 0
     uses = Counter(
         tile
         for rows, blocks in zip(stripes, busy, strict=True)
         for cols in blocks
         for tile in job.plan.touching(rows, cols)
     )
+    done = itertools.count(1)
+
+    def count() -> None:
+        clock.progress("restore", min(next(done), len(uses)), max(len(uses), 1))
+
     store = TileStore(staging.folder.with_name("tiles"), uses)
     waiting: Future[None] | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="assemble") as writer:
         for rows, blocks in zip(stripes, busy, strict=True):
             with clock.stage("restore"):
-                _compute(job, staging, store, restorer, rows, blocks)
-            done += len(blocks)
-            clock.progress("restore", done, max(total, 1))
+                _compute(job, staging, store, restorer, rows, blocks, count)
             with clock.stage("write"):
                 if waiting is not None:
                     waiting.result()
@@ -52,7 +56,13 @@ def stream(job: SceneJob, edge: int, staging: Staging, restorer: Restorer, assem
 
 
 def _compute(
-    job: SceneJob, staging: Staging, store: TileStore, restorer: Restorer, rows: slice, blocks: list[slice]
+    job: SceneJob,
+    staging: Staging,
+    store: TileStore,
+    restorer: Restorer,
+    rows: slice,
+    blocks: list[slice],
+    on_tile: Callable[[], None],
 ) -> None:
     """Stage the blocks of a stripe that are not staged yet; one Dask task a block."""
     from dask.base import compute
@@ -60,7 +70,7 @@ def _compute(
 
     def block(cols: slice) -> None:
         if staging.load(rows, cols) is None:
-            staging.save(compute_block(job, rows, cols, restorer, store))
+            staging.save(compute_block(job, rows, cols, restorer, store, on_tile))
 
     # Two at a time: one block is read while the tiles of the other are in the network.
     compute(*(delayed(block, pure=False)(cols) for cols in blocks), scheduler="threads", num_workers=IN_FLIGHT)

@@ -2,8 +2,9 @@
 
 Strategy. Tiles stand on one grid anchored at the scene's origin, never at a block, an area or a worker, so that a
 tile is the same tile whoever computes it. Along an axis they start every `tile - overlap` pixels; the last one is
-moved back so that it ends with the scene (more context than padding would give). Only a scene smaller than a tile is
-padded. A tile is needed when it holds a pixel that will be replaced; since *every* tile over such a pixel is then
+moved back so that it ends with the scene (more context than padding would give), or less than `grid` pixels behind it:
+a network that pools sees the same pixels differently unless all its tiles start on multiples of its coarsest cell. A
+tile that reaches beyond the scene is padded. A tile is needed when it holds a pixel that will be replaced; since *every* tile over such a pixel is then
 needed, the blend weights of the needed tiles still sum to 1 there.
 """
 
@@ -28,6 +29,8 @@ class Axis:
     """Pixels of a tile."""
     overlap: int
     """Pixels that neighbours share, at least (the last pair may share more)."""
+    grid: int = 1
+    """Tiles start at multiples of this, the network's coarsest cell in pixels."""
 
     def __post_init__(self) -> None:
         if self.length < 1:
@@ -36,6 +39,12 @@ class Axis:
             raise InvalidSettings(f"tile size {self.tile} must be at least 1")
         if not 0 <= self.overlap <= self.tile // 2:
             raise InvalidSettings(f"overlap {self.overlap} must lie between 0 and half the tile size {self.tile}")
+        if self.grid < 1 or (self.tile - self.overlap) % self.grid:
+            fitting = self.tile - (self.tile - self.overlap) // max(self.grid, 1) * max(self.grid, 1)
+            raise InvalidSettings(
+                f"overlap {self.overlap} puts tiles of {self.tile} off the network's grid of {self.grid} pixels: "
+                f"take {fitting}"
+            )
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -43,12 +52,14 @@ class Axis:
 
         >>> Axis(length=600, tile=256, overlap=64).starts
         (0, 192, 344)
+        >>> Axis(length=600, tile=256, overlap=64, grid=32).starts
+        (0, 192, 352)
         >>> Axis(length=100, tile=256, overlap=64).starts
         (0,)
         """
         if self.length <= self.tile:
             return (0,)
-        last = self.length - self.tile
+        last = -(-(self.length - self.tile) // self.grid) * self.grid
         return (*range(0, last, self.tile - self.overlap), last)
 
     def touching(self, window: slice) -> range:
@@ -120,17 +131,18 @@ class TilePlan:
                     yield Tile(row_starts[i], col_starts[j], self.size)
 
 
-def plan_tiles(target: npt.NDArray[np.bool_], tile: int, overlap: int, cell: int = 1) -> TilePlan:
+def plan_tiles(target: npt.NDArray[np.bool_], tile: int, overlap: int, cell: int = 1, grid: int = 1) -> TilePlan:
     """Plan the tiles of a scene.
 
     target: bool (rows, cols) of the work grid, True = the pixel will be replaced.
     tile, overlap: pixels.
     cell: work pixels per pixel of the coarsest band; a coarse pixel is replaced as a whole, so every tile that
         touches its cell is needed too.
+    grid: the network's coarsest cell, pixels.
 
-    Raises InvalidSettings for an overlap beyond half a tile.
+    Raises InvalidSettings for an overlap beyond half a tile, or off the grid.
     """
-    vertical, horizontal = Axis(target.shape[0], tile, overlap), Axis(target.shape[1], tile, overlap)
+    vertical, horizontal = (Axis(length, tile, overlap, grid) for length in target.shape)
     needed = np.zeros((len(vertical.starts), len(horizontal.starts)), dtype=np.bool_)
     for i, row in enumerate(vertical.starts):
         strip = np.logical_or.reduce(target[_cells(row, tile, cell, target.shape[0])], axis=0)

@@ -76,6 +76,7 @@ class Smoother:
     name: str = "smoother"
     digest: str = "smoother"
     margin: int = 8
+    grid: int = 1
     poison: float | None = None
     """Put into one pixel of every tile whose mean falls in the upper half."""
     calls: int = 0

@@ -15,8 +15,8 @@ from .test_tiling import axes
 @settings(deadline=None, max_examples=80)
 @given(axes, axes)
 def test_weights_are_a_partition_of_unity(vertical, horizontal):
-    horizontal = Axis(horizontal.length, vertical.tile, min(horizontal.overlap, vertical.tile // 2))
-    total = np.zeros((vertical.length + vertical.tile, horizontal.length + vertical.tile), np.float64)
+    horizontal = Axis(horizontal.length, vertical.tile, vertical.overlap, vertical.grid)
+    total = np.zeros((vertical.length + 2 * vertical.tile, horizontal.length + 2 * vertical.tile), np.float64)
     for row in vertical.starts:
         for col in horizontal.starts:
             weights = tile_weights(vertical, horizontal, row, col)

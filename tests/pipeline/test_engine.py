@@ -298,3 +298,13 @@ def test_a_mask_raster_decides_alone(tmp_path):
     product = decloud_scene(item, tmp_path / "out", IDENTITY.model_copy(update={"mask": str(path), "grow": 0.0}))
     with rasterio.open(product.folder / "cloudmask.tif") as file:
         assert np.array_equal(file.read(1) == 3, mask == 1)
+
+
+def test_the_cloud_mask_of_a_product_can_be_the_mask_of_a_run(tmp_path):
+    item = scene(tmp_path / "scene")
+    product = decloud_scene(item, tmp_path / "out", IDENTITY)
+    path = product.folder / "cloudmask.tif"
+    again = decloud_scene(item, tmp_path / "out", IDENTITY.model_copy(update={"mask": str(path)}))
+    with rasterio.open(path) as first, rasterio.open(again.folder / "cloudmask.tif") as second:
+        assert np.array_equal(first.read(1), second.read(1))
+        assert first.tags()["DECLOUDER_CLASSES"] == "1"

@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 from pipeline.errors import InvalidSettings
 from pipeline.tiling import Axis, TilePlan, plan_tiles
 
-axes = st.integers(8, 64).flatmap(
-    lambda tile: st.builds(Axis, st.integers(1, 400), st.just(tile), st.integers(0, tile // 2))
+axes = st.tuples(st.sampled_from([1, 2, 8]), st.integers(1, 8), st.integers(0, 4)).flatmap(
+    lambda drawn: st.builds(
+        Axis,
+        st.integers(1, 400),
+        st.just(drawn[0] * drawn[1] * 2),
+        st.just(drawn[0] * min(drawn[2], drawn[1])),
+        st.just(drawn[0]),
+    )
 )
 
 
@@ -24,8 +30,9 @@ def test_tiles_cover_the_axis_with_at_least_the_overlap(axis):
     assert covered.min() >= 1
     for before, after in zip(axis.starts, axis.starts[1:], strict=False):
         assert before + axis.tile - after >= axis.overlap
+    assert all(start % axis.grid == 0 for start in axis.starts)
     if axis.length >= axis.tile:
-        assert axis.starts[-1] + axis.tile == axis.length
+        assert 0 <= axis.starts[-1] + axis.tile - axis.length < axis.grid
 
 
 @given(axes, st.data())
@@ -75,3 +82,11 @@ def test_impossible_axes_are_refused(length, tile, overlap, message):
 def test_a_plan_of_another_shape_is_refused():
     with pytest.raises(InvalidSettings, match="needed has shape"):
         TilePlan(Axis(100, 64, 0), Axis(100, 64, 0), np.ones((3, 3), bool))
+
+
+def test_an_overlap_off_the_networks_grid_names_one_that_fits():
+    with pytest.raises(
+        InvalidSettings, match="overlap 70 puts tiles of 256 off the network's grid of 32 pixels: take 96"
+    ):
+        Axis(1000, 256, 70, 32)
+    assert Axis(1000, 256, 96, 32).starts == (0, 160, 320, 480, 640, 768)
