@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.block import BlockResult, SceneJob
+from pipeline.classes import NODATA
 from pipeline.composite import Provenance, refine
 from pipeline.seams import SeamScore
 
@@ -60,12 +61,14 @@ class Assembler:
         width = self.job.scene.shape[1]
         blocks = list(blocks)
         complete = np.ones((rows.stop - rows.start, width), dtype=np.bool_)
+        empty = np.ones_like(complete)
         before, after = {}, {}
         for band in self.job.scene.bands:
             f = band.factor
             source = self.job.scene.read(band.name, slice(rows.start // f, -(-rows.stop // f)), slice(0, band.shape[1]))
-            if band.nodata is not None:
-                complete &= ~refine(source == band.nodata, f)
+            missing = np.zeros_like(complete) if band.nodata is None else refine(source == band.nodata, f)
+            complete &= ~missing
+            empty &= missing
             out = source.copy() if blocks else source
             for block in blocks:
                 out[:, block.cols.start // f : -(-block.cols.stop // f)] = block.bands[band.name]
@@ -76,7 +79,8 @@ class Assembler:
         for block in blocks:
             provenance[:, block.cols] = block.provenance
         self.sink.write("provenance", rows.start, provenance)
-        self.sink.write("cloudmask", rows.start, self.mask.classes[rows])
+        # A classification need not know where the bands end.
+        self.sink.write("cloudmask", rows.start, np.where(empty, np.uint8(NODATA), self.mask.classes[rows]))
         self._counts += np.bincount(provenance.ravel(), minlength=len(Provenance))
         self._seams.add(rows.start, after[self._shown[0]], provenance)
         self.preview.add(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -37,7 +37,7 @@ class Layer:
     """Value -> name, for a classification; values that are missing have no name."""
     colours: Mapping[int, Colour] | None = None
     """Value -> colour, for a classification of type uint8."""
-    tags: Mapping[str, str] = MappingProxyType({})
+    tags: Mapping[str, str] = field(default_factory=dict)
     """Metadata of the file."""
 
     def __post_init__(self) -> None:
