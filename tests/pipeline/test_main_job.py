@@ -151,3 +151,30 @@ def test_mostly_clouds_without_other_dates_is_refused_not_guessed(items, tmp_pat
     assert "made up without a clear other date" in outcome.reason
     assert "--max-generated" in outcome.reason
     assert not list(tmp_path.glob("S2*"))
+
+
+def test_other_dates_help_where_the_clouds_are(items, tmp_path):
+    """18 August restored with 13 August or without, held against 15 August, which neither run has seen."""
+    by_day = {item.datetime.day: item for item in items}
+    cloudy, other, truth = by_day[18], by_day[13], by_day[15]
+    with rasterio.open(truth.scl.href) as file:
+        clear = np.isin(file.read(1), [4, 5, 6])
+
+    def error(folder: Path, where: np.ndarray) -> float:
+        squares = []
+        for name in BANDS.values():
+            with rasterio.open(folder / f"{name}.tif") as made, rasterio.open(truth.bands[name].href) as seen:
+                squares.append(((made.read(1).astype(float) - seen.read(1))[where] * 1e-4) ** 2)
+        return float(np.sqrt(np.mean(squares)))
+
+    folders = []
+    for candidates in ([other], []):
+        settings = DecloudSettings(references=1, max_generated=1)
+        report = run_scenes([cloudy], tmp_path / str(len(candidates)), settings, candidates=candidates)
+        folders.append(report.outcomes[0].product.folder)
+    with rasterio.open(folders[0] / "provenance.tif") as file:
+        where = (file.read(1) == 3) & clear
+    assert where.sum() > 100_000
+    with_dates, without = (error(folder, where) for folder in folders)
+    cloudy_input = error(Path(cloudy.bands["B02"].href).parent, where)
+    assert with_dates < 0.6 * without < 0.6 * cloudy_input
