@@ -13,6 +13,7 @@ from pipeline.budget import block_edge, estimated_seconds
 from pipeline.checkpoints import checkpoint_reach
 from pipeline.errors import InvalidScene, InvalidSettings, PipelineError, SceneRefused
 from pipeline.folders import CACHE
+from pipeline.inference import measured_seconds
 from pipeline.output import find_product, product_id, products_of
 from pipeline.prepare import make_job, prepare, refuse_if_made_up
 from pipeline.runkey import run_key
@@ -22,8 +23,7 @@ from pipeline.settings import DecloudSettings, Resources
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-SECONDS_A_TILE = 0.7
-"""Of the default network on one 256 x 256 tile and one core (measured, see the model card)."""
+    from pipeline.block import SceneJob
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ def _planned(
             reason = str(error)
         job = make_job(prepared, settings, *checkpoint_reach(settings.checkpoint))
         pixels = [band.shape[0] * band.shape[1] for band in scene.bands] * (2 + len(prepared.references))
-        seconds = estimated_seconds(job.plan.count, pixels, resources.threads, SECONDS_A_TILE)
+        seconds = estimated_seconds(
+            job.plan.count, pixels, resources.threads, _seconds_a_tile(settings, job, resources.device)
+        )
         state: Literal["new", "stale"] = "stale" if products_of(output, scene.id) else "new"
         return ScenePlan(
             scene.id,
@@ -116,3 +118,11 @@ def _planned(
         )
     finally:
         prepared.close()
+
+
+def _seconds_a_tile(settings: DecloudSettings, job: SceneJob, device: str) -> float:
+    """Of this checkpoint on this machine, on one worker; measured, because machines differ by more than scenes do."""
+    if job.plan.count == 0:
+        return 0.0
+    bands = tuple(band.name for band in job.scene.bands)
+    return measured_seconds(settings.checkpoint, bands, len(job.references), settings.tile, device)

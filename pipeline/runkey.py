@@ -65,7 +65,7 @@ def run_key(
             (_glance(other, names) for other in candidates if _may_serve(item, other, settings)),
             key=lambda entry: str(entry["id"]),
         ),
-        "settings": settings.model_dump(mode="json", exclude={"checkpoint", "mask"}),
+        "settings": settings.model_dump(mode="json", exclude={"checkpoint", "mask", "bands"}),
         "bands": list(names),
         "mask": _mask(settings.mask, cache),
         "checkpoint": checkpoint_digest(settings.checkpoint),
