@@ -83,7 +83,7 @@ class SampleMaker:
     def _synthetic(self, rng: np.random.Generator, noise: torch.Generator) -> Batch:
         chip, date = self._draw(self.clear, rng)
         window = self._window(chip, rng)
-        gain = torch.from_numpy((rng.uniform(0.9, 1.1) * rng.uniform(0.96, 1.04, 13)).astype(np.float32))[:, None, None]
+        gain = random_gain(rng)
         truth = (read(chip, date, window) * gain).clamp(0, 1.6)
         classes = torch.from_numpy(np.array(chip.masks[(date, *window)]))[None]
         valid = (classes != NODATA).float()
@@ -129,6 +129,7 @@ class SampleMaker:
             references.append(harmonise(read(chip, other, window), image, ok & (mask == 0)))
             usable.append(ok.float())
             days.append(float(chip.days[other] - chip.days[date]))
+        target = harmonise(target, image, (ground == CLEAR) & (mask == 0) & (valid > 0)).clamp(0, 1.6)
         # Clear pixels are compared with the input: the dates differ.
         counts = torch.where(mask > 0, (ground == CLEAR).float(), valid)
         target = torch.where(mask > 0, target, image)
@@ -150,19 +151,27 @@ def read(chip: StoredChip, date: int, window: tuple[slice, slice]) -> Tensor:
     return torch.from_numpy(chip.images[(date, slice(None), *window)].astype(np.float32) / 1e4)
 
 
+def random_gain(rng: np.random.Generator) -> Tensor:
+    """Factor of each band, (13, 1, 1): other soils, plants and seasons than the few that the chips show."""
+    common, by_band = rng.normal(0, 0.15), rng.normal(0, 0.06, 13)
+    return torch.from_numpy(np.exp(np.clip(common + by_band, -0.6, 0.6)).astype(np.float32))[:, None, None]
+
+
 def random_clouds(
     truth: Tensor, valid: Tensor, rng: np.random.Generator, noise: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """A cloudy version of a clear image (13, H, W) and its grown mask (1, H, W): full cover, half cover or thin haze."""
-    kind = rng.choice(3, p=(0.2, 0.45, 0.35))
-    cover = (1.0, float(rng.beta(1.6, 2.0)), float(rng.uniform(0.4, 1.0)))[kind]
-    thickness = float(rng.uniform(0.5, 5.0)) if kind == 2 else float(np.exp(rng.uniform(np.log(5), np.log(90))))
+    # Half of all samples are haze: through it the ground is seen, so there is something to learn.
+    kind = rng.choice(3, p=(0.1, 0.4, 0.5))
+    cover = (1.0, float(rng.beta(1.6, 2.0)), float(rng.uniform(0.3, 1.1)))[kind]
+    least, most = (0.3, 8.0) if kind == 2 else (5.0, 90.0)
+    thickness = float(np.exp(rng.uniform(np.log(least), np.log(most))))
     height = float(rng.choice([0.0, 0.35, 1.0], p=(0.6, 0.2, 0.2)))
     shift = float(rng.uniform(5, 45)) if kind == 1 else float(rng.uniform(20, 60))
     clouded = add_clouds(
         truth[None],
         valid[None],
-        cover=torch.tensor([cover]),
+        cover=torch.tensor([min(cover, 1.0)]),
         thickness=torch.tensor([thickness]),
         height=torch.tensor([height]),
         sun_azimuth=torch.tensor([float(rng.uniform(0, 360))]),

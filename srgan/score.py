@@ -134,7 +134,7 @@ def train_mean(chips: Sequence[StoredChip]) -> Tensor:
 def score(generator: Generator, store: ChipStore, split: str) -> list[dict[str, Any]]:
     """A row for each band set and kind of case: chips, and RMSE, MAE, PSNR, SAM of each method on cloudy pixels, RMSE with its interval."""
     fallback = train_mean(store.split("train"))
-    blank = Generator(generator.spec).eval()
+    blank = first_guess_alone(generator)
     rows = []
     for set_name, bands in BAND_SETS.items():
         found: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
@@ -172,6 +172,14 @@ def score(generator: Generator, store: ChipStore, split: str) -> list[dict[str, 
             }
             rows.append(row)
     return rows
+
+
+def first_guess_alone(generator: Generator) -> Generator:
+    """A generator of the same spectrum whose heads are zero: what is left without the learned correction."""
+    blank = Generator(generator.spec).eval()
+    with torch.no_grad():
+        blank.default.copy_(generator.default)
+    return blank
 
 
 def bootstrap(values: np.ndarray, draws: int = 2000) -> tuple[float, float]:

@@ -21,14 +21,15 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as format_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from srgan.checkpoint import load_checkpoint, save_checkpoint, write_atomic
-from srgan.dataset import SampleMaker
+from srgan.dataset import Batch, SampleMaker
 from srgan.errors import InvalidCheckpoint, ModelError
 from srgan.generator import Generator
-from srgan.losses import LossWeights, supervised_losses
+from srgan.losses import LossWeights, attainable, supervised_losses
 from srgan.metrics import rmse
+from srgan.score import first_guess_alone
 from srgan.spec import PRESETS
 from srgan.store import ChipStore
 
@@ -51,6 +52,8 @@ class TrainSettings(BaseModel):
     clip: float = Field(1.0, gt=0, description="Norm to which the gradient is cut")
     average: float = Field(0.999, ge=0, lt=1, description="Moving average of the weights; shorter at the start")
     real_share: float = Field(0.4, ge=0, le=1, description="Share of real cloudy samples")
+    hold_guess: bool = Field(default=True, description="Ask for the first guess where the ground cannot be seen")
+    fine_levels: int = Field(0, ge=0, description="Only this many levels learn, the finest; 0: all of them")
     weight_reconstruction: float = Field(1.0, ge=0)
     weight_structure: float = Field(1.0, ge=0)
     weight_ssim: float = Field(0.5, ge=0)
@@ -84,22 +87,32 @@ class Run:
                     f"{settings.start} is no {settings.preset} with guidance {settings.guidance}: start from another"
                 )
             self.generator.load_state_dict(start.generator.state_dict())
+        if settings.fine_levels:
+            freeze_coarse(self.generator, settings.fine_levels)
         self.average = Generator(self.generator.spec).requires_grad_(requires_grad=False).eval()
         self.average.load_state_dict(self.generator.state_dict())
         self.optimiser = torch.optim.AdamW(
-            self.generator.parameters(), lr=settings.rate, betas=(0.9, 0.99), weight_decay=settings.decay
+            [part for part in self.generator.parameters() if part.requires_grad],
+            lr=settings.rate,
+            betas=(0.9, 0.99),
+            weight_decay=settings.decay,
+            fused=True,
         )
         self.step = 0
         self.skipped = 0
         self.best = math.inf
 
-    def update(self, batch_inputs: tuple[Tensor, ...], target: Tensor, counts: Tensor) -> dict[str, float] | None:
+    def update(self, batch: Batch) -> dict[str, float] | None:
         """One step of the optimiser; None where the loss was not finite and nothing was changed."""
         settings = self.settings
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(self.step, settings)
-        output = self.generator(*batch_inputs)
-        terms = supervised_losses(output, target, batch_inputs[2], counts, batch_inputs[1], settings.loss_weights)
+        target = batch.target
+        if settings.hold_guess:
+            with torch.no_grad():
+                target = attainable(batch, self.generator.default)
+        output = self.generator(*batch.inputs)
+        terms = supervised_losses(output, target, batch.mask, batch.counts, batch.present, settings.loss_weights)
         self.optimiser.zero_grad(set_to_none=True)
         terms["total"].backward()
         norm = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), settings.clip)
@@ -110,7 +123,8 @@ class Run:
         keep = min(settings.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for mine, theirs in zip(self.average.parameters(), self.generator.parameters(), strict=True):
-                mine.lerp_(theirs, 1 - keep)
+                if theirs.requires_grad:
+                    mine.lerp_(theirs, 1 - keep)
         return {name: float(term.detach()) for name, term in terms.items()} | {"norm": float(norm)}
 
     def save(self, path: Path) -> None:
@@ -172,7 +186,7 @@ def train(store: ChipStore, output: Path, settings: TrainSettings, until: int | 
 
     while run.step < min(settings.steps, until or settings.steps):
         batch = maker.batch(run.step, settings.batch)
-        terms = run.update(batch.inputs, batch.target, batch.counts)
+        terms = run.update(batch)
         run.step += 1
         if terms is None:
             failures, run.skipped = failures + 1, run.skipped + 1
@@ -224,7 +238,7 @@ def validate(generator: Generator, judge: SampleMaker, samples: int) -> tuple[fl
     """Mean RMSE on cloudy pixels over fixed samples, of the generator and of its first guess."""
     errors: list[float] = []
     baselines: list[float] = []
-    blank = Generator(generator.spec).eval()
+    blank = first_guess_alone(generator)
     for index in range(samples):
         batch = judge.batch(index, 1)
         where = (batch.mask * batch.counts)[0]
@@ -235,6 +249,19 @@ def validate(generator: Generator, judge: SampleMaker, samples: int) -> tuple[fl
             restored = model(*batch.inputs).restored[0, bands]
             into.append(rmse(restored, batch.target[0, bands], where))
     return sum(errors) / max(len(errors), 1), sum(baselines) / max(len(baselines), 1)
+
+
+def freeze_coarse(generator: Generator, levels: int) -> None:
+    """Let only the `levels` finest levels and the heads learn: what is seen through haze is local, and a step costs less."""
+    generator.requires_grad_(requires_grad=False)
+    parts: list[nn.Module] = [generator.stem, generator.stem_present, generator.reference_stem]
+    parts += [*generator.encoder[:levels], *generator.decoder[:levels], *generator.downs[: levels - 1]]
+    parts += [*generator.ups[: levels - 1], generator.correction, generator.opacity]
+    if generator.spec.guidance != "none":
+        parts += [generator.gradient_branch, *generator.fusions[:levels]]
+    for part in parts:
+        part.requires_grad_(requires_grad=True)
+    generator.default.requires_grad_()
 
 
 def rate_at(step: int, settings: TrainSettings) -> float:

@@ -7,9 +7,18 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from srgan.dataset import Batch
 from srgan.generator import GeneratorOutput
 from srgan.guidance import band_groups, smooth, sobel
-from srgan.losses import LossWeights, masked_mean, reconstruction, ssim_map, supervised_losses
+from srgan.losses import (
+    LossWeights,
+    attainable,
+    masked_mean,
+    reconstruction,
+    ssim_map,
+    supervised_losses,
+    visibility,
+)
 from srgan.metrics import mae, psnr, rmse, sam
 
 RNG = np.random.default_rng(0)
@@ -90,3 +99,27 @@ def test_metrics():
     assert psnr(0.0) == np.inf
     assert np.isnan(rmse(first, second, torch.zeros(1, 16, 16)))
     assert rmse(first + 5, torch.ones(4, 16, 16), whole) == 0  # both are clipped to 1
+
+
+@pytest.mark.parametrize("reflected", [0.0, 0.1, 0.4, 0.8])
+def test_visibility_is_that_of_the_layer(reflected):
+    ground = torch.full((1, 13, 16, 16), 0.2)
+    sky = reflected + (1 - reflected) ** 2 * ground / (1 - reflected * ground)
+    torch.testing.assert_close(visibility(sky, ground), torch.full((1, 1, 16, 16), (1 - reflected) ** 2))
+    shadow = visibility(0.5 * ground, ground)
+    torch.testing.assert_close(shadow, torch.ones_like(shadow))
+
+
+def test_only_what_is_seen_is_asked_for():
+    truth, reference = random(1, 13, 64, 64) * 0.2, random(1, 13, 64, 64) * 0.2
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 16:] = 1
+    cloudy = truth.clone()
+    cloudy[..., 32:] = 0.9
+    ones = torch.ones(1, 1, 64, 64)
+    batch = Batch(
+        cloudy, torch.ones(1, 13), mask, ones, reference[:, None], ones[:, None], torch.zeros(1, 1), truth, ones
+    )
+    asked = attainable(batch, torch.full((13, 1, 1), 0.1))
+    torch.testing.assert_close(asked[..., :28], truth[..., :28])  # clear, or under the mask but seen all the same
+    torch.testing.assert_close(asked[..., 36:], reference[..., 36:])  # opaque: the first guess, here the other date

@@ -12,7 +12,7 @@ from srgan.checkpoint import load_checkpoint
 from srgan.dataset import BAND_SETS, Batch, SampleMaker, harmonise
 from srgan.errors import InvalidCheckpoint, InvalidSpec
 from srgan.margin import edge_influence, made_inputs, measure_margin
-from srgan.score import bootstrap, cases, mean_fill, score, table, train_mean
+from srgan.score import bootstrap, cases, first_guess_alone, mean_fill, score, table, train_mean
 from srgan.spec import BANDS, ModelSpec
 from srgan.store import ChipStore
 from srgan.trainer import NotFinite, Run, TrainSettings, rate_at, train
@@ -59,7 +59,7 @@ def test_it_learns_one_chip(store):
     batch = SampleMaker(store.split("train")[:1], 64, 0, real_share=0).batch(3, 1)
     losses = []
     for _ in range(12):
-        terms = run.update(batch.inputs, batch.target, batch.counts)
+        terms = run.update(batch)
         assert terms is not None
         losses.append(terms["total"])
         run.step += 1
@@ -70,7 +70,7 @@ def test_what_is_not_finite_changes_nothing_and_stops_the_third_time(tmp_path, s
     run = Run(SETTINGS)
     batch = SampleMaker(store.split("train"), 64, 0).batch(0, 1)
     before = {name: value.clone() for name, value in weights(run).items()}
-    assert run.update(batch.inputs, batch.target * math.nan, batch.counts) is None
+    assert run.update(broken(batch)) is None
     assert all(torch.equal(before[name], value) for name, value in weights(run).items())
 
     real = SampleMaker.batch
@@ -82,6 +82,34 @@ def test_what_is_not_finite_changes_nothing_and_stops_the_third_time(tmp_path, s
 
 def broken(batch: Batch) -> Batch:
     return batch._replace(target=batch.target * math.nan)
+
+
+def test_only_the_fine_levels_learn_where_asked(store):
+    run = Run(SETTINGS.model_copy(update={"fine_levels": 2}))
+    before = {name: value.clone() for name, value in weights(run).items()}
+    for step in range(2):  # the first step moves the heads alone, which start at zero
+        assert run.update(SampleMaker(store.split("train"), 64, 0).batch(step, 1)) is not None
+        run.step += 1
+    moved = {
+        ".".join(name.split(".")[:2]) for name, value in weights(run).items() if not torch.equal(value, before[name])
+    }
+    assert {"correction.weight", "encoder.0", "encoder.1", "decoder.0"} <= moved
+    assert (
+        not {f"{part}.{level}" for part in ("encoder", "decoder", "ups", "downs", "fusions") for level in (2, 3, 4, 5)}
+        & moved
+    )
+
+
+def test_the_first_guess_alone_keeps_the_learned_spectrum():
+    generator = lively(ModelSpec(name="smallest", widths=(8, 8, 12, 12), depths=(1, 1, 1, 1)))
+    with torch.no_grad():
+        generator.default += 0.07
+        blank = first_guess_alone(generator)
+        empty = made_inputs(0, 64)
+        covered = (*empty[:2], torch.ones_like(empty[2]), *empty[3:])
+        torch.testing.assert_close(
+            blank(*covered).restored[0, :, 32, 32], generator.default[:, 0, 0], atol=5e-3, rtol=0
+        )
 
 
 def test_the_rate_rises_and_falls():
