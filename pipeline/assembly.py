@@ -60,22 +60,19 @@ class Assembler:
         """
         width = self.job.scene.shape[1]
         blocks = list(blocks)
-        complete = np.ones((rows.stop - rows.start, width), dtype=np.bool_)
-        empty = np.ones_like(complete)
+        empty = np.ones((rows.stop - rows.start, width), dtype=np.bool_)
         before, after = {}, {}
         for band in self.job.scene.bands:
             f = band.factor
             source = self.job.scene.read(band.name, slice(rows.start // f, -(-rows.stop // f)), slice(0, band.shape[1]))
-            missing = np.zeros_like(complete) if band.nodata is None else refine(source == band.nodata, f)
-            complete &= ~missing
-            empty &= missing
+            empty &= False if band.nodata is None else refine(source == band.nodata, f)
             out = source.copy() if blocks else source
             for block in blocks:
                 out[:, block.cols.start // f : -(-block.cols.stop // f)] = block.bands[band.name]
             self.sink.write(band.name, rows.start // f, out)
             if band.name in self._shown:
                 before[band.name], after[band.name] = refine(source, f), refine(out, f)
-        provenance = np.where(complete, np.uint8(Provenance.OBSERVED), np.uint8(Provenance.NODATA))
+        provenance = np.where(empty, np.uint8(Provenance.NODATA), np.uint8(Provenance.OBSERVED))
         for block in blocks:
             provenance[:, block.cols] = block.provenance
         self.sink.write("provenance", rows.start, provenance)

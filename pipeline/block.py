@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from pipeline.alpha import alpha_halo, cloud_alpha
 from pipeline.blending import tile_weights
+from pipeline.classes import NODATA, is_cloudy
 from pipeline.composite import Provenance, coarsen_max, coarsen_mean, compose_band, refine
 from pipeline.errors import InvalidSettings
 from pipeline.inference import Restorer, TileInput
@@ -38,7 +39,8 @@ class SceneJob:
     target: npt.NDArray[np.bool_]
     """bool (rows, cols) of the work grid, True = to be replaced (grown cloud or shadow, inside the area)."""
     classes: npt.NDArray[np.uint8]
-    """(rows, cols) of the work grid, classes of the cloud mask; 0 = nodata."""
+    """(rows, cols) of the work grid, classes of the cloud mask; 0 = nodata. Cloudy pixels that are not in `target` stay
+    as they are, but the network is told of them and nothing fades towards them."""
     references: tuple[Reference, ...]
     plan: TilePlan
     feather: int
@@ -114,7 +116,7 @@ def compute_block(
                 slice(inner.start - rows.start, inner.stop - rows.start),
                 slice(outer.start - cols.start, outer.stop - cols.start),
             )
-            if not np.isfinite(restored[:, window.valid(tile)]).all():
+            if not np.isfinite(restored[:, window.filled(tile)]).all():
                 bad[own] |= weights[part] > 0
                 continue
             total[(slice(None), *own)] += restored[(slice(None), *part)] * weights[part]
@@ -124,30 +126,31 @@ def compute_block(
 def _compose(
     job: SceneJob, rows: slice, cols: slice, window: _Window, total: npt.NDArray[np.float32], bad: npt.NDArray[np.bool_]
 ) -> BlockResult:
-    whole = window.complete[_inside(rows, window.rows), _inside(cols, window.cols)]
+    present = window.present[_inside(rows, window.rows), _inside(cols, window.cols)]
     alpha = _block_alpha(job, rows, cols)
-    alpha[~whole] = 0.0
-    bad = refine(coarsen_max(bad & (alpha > 0), job.cell), job.cell) if bad.any() else bad
+    alpha[~present] = 0.0
+    # A coarse pixel with any part in a refused tile is refused as a whole: its mean would lack that part.
+    bad = refine(coarsen_max(bad, job.cell), job.cell) if bad.any() else bad
     alpha_used = np.where(bad, np.float32(0), alpha)
     touched = np.zeros(alpha.shape, dtype=np.bool_)
     bands = {}
     for channel, band in enumerate(job.scene.bands):
         source = window.read(band)[_coarse(_inside(rows, window.rows), band), _coarse(_inside(cols, window.cols), band)]
         band_alpha = coarsen_max(alpha_used, band.factor)
-        mean = coarsen_mean(total[channel], whole, band.factor)
+        mean = coarsen_mean(total[channel], present, band.factor)
         bands[band.name], refused = compose_band(source, mean, band_alpha, band.scale, band.offset, band.nodata)
         touched |= refine(band_alpha > 0, band.factor)
         bad |= refine(refused, band.factor)
     supported = np.zeros(alpha.shape, dtype=np.bool_)
-    for reference in job.references:
-        supported |= reference.valid(rows, cols)
+    for _, _, clear in window.dates:
+        supported |= clear[_inside(rows, window.rows), _inside(cols, window.cols)]
     provenance = np.full(alpha.shape, Provenance.OBSERVED, dtype=np.uint8)
     provenance[touched] = Provenance.BLENDED
     full = alpha_used == 1
     provenance[full & supported] = Provenance.RESTORED
     provenance[full & ~supported] = Provenance.GENERATED
     provenance[bad & (alpha > 0)] = Provenance.REFUSED
-    provenance[~whole] = Provenance.NODATA
+    provenance[~present] = Provenance.NODATA
     return BlockResult(rows, cols, bands, provenance)
 
 
@@ -158,7 +161,8 @@ def _block_alpha(job: SceneJob, rows: slice, cols: slice) -> npt.NDArray[np.floa
         slice(max(rows.start - halo, 0), min(rows.stop + halo, height)),
         slice(max(cols.start - halo, 0), min(cols.stop + halo, width)),
     )
-    alpha = cloud_alpha(job.target[wide], (job.classes[wide] != 0) & ~job.target[wide], job.feather)
+    clear = (job.classes[wide] != NODATA) & ~is_cloudy(job.classes[wide])
+    alpha = cloud_alpha(job.target[wide], clear, job.feather)
     return alpha[_inside(rows, wide[0]), _inside(cols, wide[1])].copy()
 
 
@@ -174,7 +178,9 @@ class _Window:
         default_factory=list
     )
     complete: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
-    """bool (rows, cols), True = data in every band."""
+    """bool (rows, cols), True = data in every band: what the network may look at."""
+    present: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+    """bool (rows, cols), True = data in some band: what may be restored, each band where it has data."""
 
     @classmethod
     def around(cls, job: SceneJob, rows: slice, cols: slice, tiles: list[Tile]) -> _Window:
@@ -185,12 +191,15 @@ class _Window:
             _widened([rows, *(tile.rows for tile in tiles)], cell, height),
             _widened([cols, *(tile.cols for tile in tiles)], cell, width),
         )
-        window.complete = np.ones(
-            (window.rows.stop - window.rows.start, window.cols.stop - window.cols.start), np.bool_
-        )
+        shape = (window.rows.stop - window.rows.start, window.cols.stop - window.cols.start)
+        window.complete, window.present = np.ones(shape, np.bool_), np.zeros(shape, np.bool_)
         for band in job.scene.bands:
-            if band.nodata is not None:
-                window.complete &= ~refine(window.read(band) == band.nodata, band.factor)
+            if band.nodata is None:
+                window.present[:] = True
+                continue
+            has = refine(window.read(band) != band.nodata, band.factor)
+            window.complete &= has
+            window.present |= has
         if tiles:
             window.dates = [window.date(reference) for reference in job.references]
         return window
@@ -210,15 +219,15 @@ class _Window:
                 valid &= ~refine(pixels[band.name] == other.nodata, band.factor)
         return reference, pixels, valid
 
-    def valid(self, tile: Tile) -> npt.NDArray[np.bool_]:
-        """bool (tile, tile), True = the scene has data in every band; False behind the scene's end."""
+    def filled(self, tile: Tile) -> npt.NDArray[np.bool_]:
+        """bool (tile, tile), True = the scene has data in some band; False behind the scene's end."""
         height, width = self.job.scene.shape
         rows, cols = _shared(tile.rows, slice(0, height)), _shared(tile.cols, slice(0, width))
-        valid = np.zeros((tile.size, tile.size), np.bool_)
-        valid[: rows.stop - rows.start, : cols.stop - cols.start] = self.complete[
+        filled = np.zeros((tile.size, tile.size), np.bool_)
+        filled[: rows.stop - rows.start, : cols.stop - cols.start] = self.present[
             _inside(rows, self.rows), _inside(cols, self.cols)
         ]
-        return valid
+        return filled
 
     def inputs(self, tiles: Sequence[Tile]) -> Iterator[TileInput]:
         for tile in tiles:
@@ -243,7 +252,7 @@ class _Window:
             references[i][:, ~reference_valid[i]] = 0.0
         return TileInput(
             cloudy=_padded(cloudy, tile.size),
-            mask=_padded(self.job.target[rows, cols].astype(np.float32), tile.size),
+            mask=_padded(is_cloudy(self.job.classes[rows, cols]).astype(np.float32), tile.size),
             valid=_padded(valid, tile.size),
             references=_padded(references, tile.size),
             reference_valid=_padded(reference_valid, tile.size),

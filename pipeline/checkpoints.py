@@ -10,10 +10,14 @@ from pathlib import Path
 from pipeline.errors import InvalidSettings
 
 IDENTITY = "identity"
+_LARGEST = 1024
+"""Half the largest tile."""
 
 
 def checkpoint_paths(checkpoint: str) -> tuple[Path, Path]:
     """Weights and card of the checkpoint called `checkpoint`: `default`, or the path of a .safetensors file."""
+    if not Path(checkpoint).name:
+        raise InvalidSettings(f"--checkpoint {checkpoint!r} names no file; give a .safetensors file, or `default`")
     if checkpoint == "default":
         weights = Path(str(resources.files("srgan") / "weights" / "default.safetensors"))
     else:
@@ -44,9 +48,15 @@ def checkpoint_reach(checkpoint: str) -> tuple[int, int]:
     card = checkpoint_paths(checkpoint)[1]
     try:
         spec = json.loads(_bytes(checkpoint, card))["spec"]
-        return int(spec["margin"]), 2 ** (len(spec["widths"]) - 1)
-    except (ValueError, KeyError, TypeError) as error:
+        margin, grid = int(spec["margin"]), 2 ** (len(spec["widths"]) - 1)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidSettings(f"--checkpoint {checkpoint}: {card} is no model card: it records no margin") from error
+    if not (0 <= margin <= _LARGEST and grid <= _LARGEST):
+        raise InvalidSettings(
+            f"--checkpoint {checkpoint}: {card} records a margin of {margin} and a grid of {grid} pixels, beyond any "
+            f"tile (0..{_LARGEST}): fetch it again"
+        )
+    return margin, grid
 
 
 def _bytes(checkpoint: str, path: Path) -> bytes:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.classes import CLASSES, CLEAR, NODATA, SHADOW, SNOW, THICK, THIN, ClassSource, is_cloudy
 from pipeline.errors import InvalidScene, InvalidSettings
-from pipeline.growth import dilate, effective_radius, reach
+from pipeline.growth import GROW, dilate, effective_radius, reach
 from pipeline.reader import step_for
 from pipeline.scene import Scene
 
@@ -67,7 +67,7 @@ class CloudMask:
         return valid
 
 
-def make_cloud_mask(scene: Scene, method: str = "auto", grow_m: float = 150.0, *, block: int = BLOCK) -> CloudMask:
+def make_cloud_mask(scene: Scene, method: str = "auto", grow_m: float = GROW, *, block: int = BLOCK) -> CloudMask:
     """The mask of `scene` by `method`: auto, scl, s2cloudless, csmask, or the path of a raster.
 
     `grow_m`: metres by which cloud and shadow are grown (at least two pixels; 0: not at all). `block` bounds the memory of

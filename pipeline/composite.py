@@ -19,7 +19,7 @@ class Provenance(IntEnum):
     """Where a pixel's values come from; the classes of `provenance.tif`."""
 
     NODATA = 0
-    """Nodata in at least one band of the source; it stays nodata in each of these bands."""
+    """No data in any band of the source. (A band that alone has none at a pixel stays nodata there, whatever the class.)"""
     OBSERVED = 1
     """Every band exactly as in the source."""
     BLENDED = 2

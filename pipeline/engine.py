@@ -64,6 +64,11 @@ def decloud_scene(
         return found
     staged = output / STAGING / name
     with locked(output / STAGING / f"{name}.lock"):
+        # Whoever held the lock before may have just made it.
+        if not overwrite and (found := find_product(output, name)) is not None:
+            return found
+        # What a killed run left of its files; its blocks are used again.
+        shutil.rmtree(staged / "product", ignore_errors=True)
         clock = Clock(progress)
         with ExitStack() as stack:
             scene = stack.enter_context(open_scene(item, settings.bands))

@@ -12,6 +12,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+GROW = 100.0
+"""Metres by which cloud and shadow are grown unless somebody says otherwise."""
 _TOLERANCE = 1e-9  # pixels exactly at the radius belong to the disc, whatever the rounding
 
 

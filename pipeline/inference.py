@@ -8,11 +8,9 @@ Results come back in the order of the tiles.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -100,6 +98,9 @@ class TorchRestorer:
         self.name, self.digest, self.margin = checkpoint.name, checkpoint.digest, checkpoint.spec.margin
         self.grid = 2 ** (checkpoint.spec.levels - 1)
         self._device = torch.device(device)
+        if self._device.type == "cuda":
+            # fp32 means fp32: by default torch lets convolutions run with ten bits of mantissa.
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self._generator = checkpoint.generator.to(self._device).eval()
         self._channels = [checkpoint.spec.bands.index(name) for name in bands]
         self._width = len(checkpoint.spec.bands)
@@ -210,30 +211,3 @@ def open_restorer(checkpoint: str, bands: tuple[str, ...], device: str = "auto",
     chosen = pick_device(device)
     loaded: Any = load_checkpoint(checkpoint, device=chosen)
     return TorchRestorer(loaded, bands, chosen, workers)
-
-
-@lru_cache(maxsize=32)
-def measured_seconds(checkpoint: str, bands: tuple[str, ...], dates: int, size: int, device: str) -> float:
-    """Wall seconds of one tile on one worker, the second of two runs; for plans.
-
-    bands: ESA names. dates: number of references. size: edge of the tile, pixels. Raises as `open_restorer` does.
-    """
-    shape = (len(bands), size, size)
-    clear = np.ones(shape[1:], np.bool_)
-    tile = TileInput(
-        np.full(shape, 0.2, np.float32),
-        clear.astype(np.float32),
-        clear,
-        np.full((dates, *shape), 0.1, np.float32),
-        np.ones((dates, *shape[1:]), np.bool_),
-        tuple(float(day + 1) for day in range(dates)),
-    )
-    restorer = open_restorer(checkpoint, bands, device)
-    try:
-        for _ in range(2):
-            start = time.perf_counter()
-            list(restorer.restore([tile]))
-            seconds = time.perf_counter() - start
-    finally:
-        restorer.close()
-    return seconds

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from odc.geo.geobox import GeoBox
 
 from catalogs.item import SceneItem
-from pipeline.checkpoints import checkpoint_digest
+from pipeline.checkpoints import IDENTITY, checkpoint_digest
 from pipeline.folders import CACHE
 from pipeline.hrefs import without_credentials
 from pipeline.layers import Layer, cloudmask_layer, provenance_layer
@@ -111,13 +111,25 @@ class Output:
                 "tiles": plan.total,
                 "tiles_restored": plan.count,
             },
-            model=ModelRecord(self._restorer.name, checkpoint_digest(settings.checkpoint)),
+            model=ModelRecord(
+                self._restorer.name,
+                checkpoint_digest(settings.checkpoint),
+                "" if settings.checkpoint == IDENTITY else "SRG-GAN generator",
+                {"margin": self._restorer.margin, "grid": self._restorer.grid},
+            ),
             mask_method=self._prepared.mask.method,
             clouds=self._prepared.mask.fractions,
             provenance=statistics.provenance,
+            left_cloudy=self._prepared.left_cloudy,
             seam_score=statistics.seam_score,
             references=tuple(
-                ReferenceRecord(reference.id, without_credentials(reference.scene.item.origin), reference.days)
+                ReferenceRecord(
+                    reference.id,
+                    without_credentials(reference.scene.item.origin),
+                    reference.days,
+                    reference.share,
+                    tuple(name for name, fitted in reference.harmonised.items() if not fitted),
+                )
                 for reference in self._prepared.references
             ),
             skipped=self._prepared.skipped,

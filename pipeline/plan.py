@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from catalogs.item import SceneItem
-from pipeline.budget import block_edge, estimated_seconds
+from pipeline.budget import block_edge, transfer_seconds
 from pipeline.checkpoints import checkpoint_reach
 from pipeline.errors import InvalidScene, InvalidSettings, PipelineError, SceneRefused
 from pipeline.folders import CACHE
-from pipeline.inference import measured_seconds
 from pipeline.output import find_product, product_id, products_of
+from pipeline.pace import measured_seconds, network_seconds
 from pipeline.prepare import make_job, prepare, refuse_if_made_up
 from pipeline.runkey import run_key
 from pipeline.scene import Scene, open_scene
 from pipeline.settings import DecloudSettings, Resources
+from srgan.errors import ModelError
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -77,7 +78,7 @@ def plan_scene(
             return ScenePlan(item.id, item.datetime, "done")
         with open_scene(item, settings.bands) as scene:
             return _planned(scene, output, settings, candidates, area, resources)
-    except (InvalidScene, InvalidSettings, SceneRefused) as error:
+    except (InvalidScene, InvalidSettings, SceneRefused, ModelError) as error:
         return ScenePlan(item.id, item.datetime, "invalid", reason=str(error))
 
 
@@ -98,9 +99,7 @@ def _planned(
             reason = str(error)
         job = make_job(prepared, settings, *checkpoint_reach(settings.checkpoint))
         pixels = [band.shape[0] * band.shape[1] for band in scene.bands] * (2 + len(prepared.references))
-        seconds = estimated_seconds(
-            job.plan.count, pixels, resources.threads, _seconds_a_tile(settings, job, resources.device)
-        )
+        seconds = transfer_seconds(pixels) + _network_seconds(settings, job, resources)
         state: Literal["new", "stale"] = "stale" if products_of(output, scene.id) else "new"
         return ScenePlan(
             scene.id,
@@ -120,9 +119,9 @@ def _planned(
         prepared.close()
 
 
-def _seconds_a_tile(settings: DecloudSettings, job: SceneJob, device: str) -> float:
-    """Of this checkpoint on this machine, on one worker; measured, because machines differ by more than scenes do."""
+def _network_seconds(settings: DecloudSettings, job: SceneJob, resources: Resources) -> float:
     if job.plan.count == 0:
         return 0.0
     bands = tuple(band.name for band in job.scene.bands)
-    return measured_seconds(settings.checkpoint, bands, len(job.references), settings.tile, device)
+    tile = measured_seconds(settings.checkpoint, bands, len(job.references), settings.tile, resources.device)
+    return network_seconds(job.plan.count, tile, resources.threads, resources.device)

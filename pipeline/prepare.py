@@ -42,6 +42,8 @@ class Prepared:
     """bool (rows, cols) of the work grid, True = to be replaced."""
     replaced: float
     """Share of the pixels with data that will be replaced, 0..1."""
+    left_cloudy: float
+    """Share of the pixels with data that are cloudy and will not be replaced, because they lie outside the area, 0..1."""
     unsupported: float
     """Share of the pixels with data that will be replaced without a clear other date, 0..1."""
 
@@ -74,6 +76,7 @@ def prepare(
     filled = int(np.count_nonzero(mask.classes))
     if filled == 0:
         raise InvalidScene(f"{scene.id}: every pixel is nodata; there is nothing to restore")
+    cloudy = int(np.count_nonzero(target))
     if settings.clip:
         if area is None:
             raise InvalidSettings("--clip needs an area: give --aoi")
@@ -85,7 +88,14 @@ def prepare(
     supported = _supported(target, selection.references)
     replaced = int(np.count_nonzero(target))
     return Prepared(
-        scene, mask, selection.references, selection.skipped, target, replaced / filled, (replaced - supported) / filled
+        scene=scene,
+        mask=mask,
+        references=selection.references,
+        skipped=selection.skipped,
+        target=target,
+        replaced=replaced / filled,
+        left_cloudy=(cloudy - replaced) / filled,
+        unsupported=(replaced - supported) / filled,
     )
 
 

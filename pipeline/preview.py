@@ -97,16 +97,19 @@ class Preview:
         )
 
 
-def _stretch(means: npt.NDArray[np.float64], there: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """DN that become black and white, from the pixels of "after" that were clear, if there are enough of them.
+def _stretch(
+    means: npt.NDArray[np.float64], there: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """DN (3, 1, 1) that become black and white, from the pixels of "after" that were clear, if there are enough of them.
 
-    One pair for all channels, so that colours stay true. Pixels that nobody changed were clear: what was made up, well or badly, does
-    not decide how the scene looks.
+    Each channel has its own black, which takes off the blue veil of L1C; the span is one for all, so that colours stay
+    true. Pixels that nobody changed were clear: what was made up, well or badly, does not decide how the scene looks.
     """
     clear = there[1] & (means[0] == means[1]).all(axis=0)
     used = means[1][:, clear if clear.sum() >= max(1, 0.05 * there[1].sum()) else there[1]]
     if used.size == 0:
-        return 0.0, 1.0
-    low, high = np.percentile(used, [0.5, 99.5])
+        return np.zeros((3, 1, 1)), np.ones((3, 1, 1))
+    low = np.percentile(used, 0.5, axis=1)
     # A flat scene shows as flat: no stretch below a hundredth of reflectance.
-    return float(low), float(max(high, low + 100))
+    span = max(float(np.percentile(used - low[:, None], 99.5)), 100.0)
+    return low[:, None, None], (low + span)[:, None, None]

@@ -52,6 +52,10 @@ class ReferenceRecord:
     """Path or URL of its item or file."""
     days: float
     """Its date minus that of the scene."""
+    share: float = 1.0
+    """Share of the scene's cloudy pixels that are clear in it, 0..1."""
+    not_harmonised: tuple[str, ...] = ()
+    """Bands in which too few pixels were clear in both to bring it to the scene's level."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class ProductRecord:
     """Class of the cloud mask -> share of the pixels that are not nodata, 0..1."""
     provenance: Mapping[str, float]
     """Class of provenance -> share of the pixels that are not nodata, 0..1; `nodata` -> share of all pixels."""
+    left_cloudy: float = 0.0
+    """Share of the pixels that are not nodata which are cloudy and were left so on request, 0..1."""
     seam_score: float | None = None
     references: tuple[ReferenceRecord, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)

@@ -38,8 +38,8 @@ def publish(
 ) -> Path:
     """Make the folder `staged` the product `item["id"]` of `output`; return its folder.
 
-    `staged` must lie on the same disk as `output`; it is gone afterwards, whatever happens. A complete product of that id is kept, unless
-    `overwrite`. The digests are remembered in `cache`. Raises WriteFailed, with the former state in place.
+    `staged` must lie on the same disk as `output`; it is gone afterwards, whatever happens. A complete product of that id whose files
+    are what they were is kept, unless `overwrite`. The digests are remembered in `cache`. Raises WriteFailed, with the former state in place.
     """
     name = str(item["id"])
     if not name or name.startswith(".") or Path(name).name != name:
@@ -50,7 +50,7 @@ def publish(
         _sync_tree(staged)
         with _lock(output):
             _recover(output)
-            if overwrite or read_item(output, name) is None:
+            if overwrite or not is_published(output, name, threads=threads, cache=cache):
                 _swap(staged, target, sealed)
                 if cache is not None:
                     for file, digest in listed.items():

@@ -44,6 +44,9 @@ _REMOTE = _LOCAL | {
 }
 
 _STRIP = 2_000_000  # pixels of a band read at once for thinning; at least a row of blocks
+# Real formats only: a VRT or a WMS description named `B02.tif` would read whatever file or address it names.
+_DRIVERS = ("GTiff", "JP2OpenJPEG", "HFA", "ENVI", "PNG")
+
 # warnings.catch_warnings changes the whole process, hence one thread at a time.
 _warnings_lock = threading.Lock()
 
@@ -206,7 +209,7 @@ def _every(dataset: DatasetReader, index: int, step: int) -> NDArray[Any]:
 
 def _open(href: str) -> DatasetReader:
     try:
-        return rasterio.open(href)
+        return DatasetReader(href, driver=list(_DRIVERS))
     except (RasterioError, OSError) as error:
         raise _translated(href, "cannot be opened", error) from error
 

@@ -18,7 +18,7 @@ from catalogs.item import SceneItem
 from pipeline.classes import CLEAR, SNOW, SceneClassification, is_cloudy
 from pipeline.cloudmask import BLOCK, CloudMask, make_cloud_mask
 from pipeline.errors import InvalidSettings, PipelineError
-from pipeline.growth import dilate, effective_radius
+from pipeline.growth import GROW, dilate, effective_radius
 from pipeline.harmonise import Fit, fit_band
 from pipeline.radiometry import check_radiometry
 from pipeline.reader import step_for
@@ -88,7 +88,7 @@ def select_references(
     count: int,
     window_days: float,
     method: str = "auto",
-    grow_m: float = 150.0,
+    grow_m: float = GROW,
 ) -> References:
     """The `count` candidates that are clear under most of the scene's cloudy pixels, at most `window_days` away.
 

@@ -19,7 +19,7 @@ from catalogs.item import BandAsset, SceneItem
 from pipeline.checkpoints import checkpoint_digest
 from pipeline.checksums import source_digest
 from pipeline.errors import InvalidScene, InvalidSettings, ReadFailed
-from pipeline.hrefs import without_credentials
+from pipeline.hrefs import without_signature
 from pipeline.settings import DecloudSettings
 
 METHOD = 1
@@ -83,63 +83,75 @@ def _may_serve(item: SceneItem, other: SceneItem, settings: DecloudSettings) -> 
 
 
 def _source(item: SceneItem, names: Sequence[str], cache: Path | None) -> dict[str, Any]:
-    assets = [item.bands[name] for name in names if name in item.bands]
-    if item.scl is not None:
-        assets.append(item.scl)
+    chosen = [item.bands[name] for name in names if name in item.bands] + ([item.scl] if item.scl else [])
+    # Detectors and the search for shadows may open bands that are not restored.
+    others = [asset for name, asset in item.bands.items() if name not in names]
     return {
-        "id": item.id,
-        "datetime": item.datetime.isoformat(),
-        "baseline": item.baseline,
-        "sun": [item.sun_azimuth, item.sun_elevation],
-        "assets": {
-            asset.band: {
-                "digest": _digest(asset, cache),
-                "index": asset.index,
-                "scale": asset.scale,
-                "offset": asset.offset,
-                "nodata": asset.nodata,
-            }
-            for asset in assets
-        },
+        **_described(item),
+        "assets": {asset.band: [_digest(item, asset, cache), *_encoding(asset)] for asset in chosen},
+        "others": {asset.band: [_glimpse(item, asset), *_encoding(asset)] for asset in others},
     }
-
-
-def _digest(asset: BandAsset, cache: Path | None) -> str:
-    path = Path(asset.href)
-    if "://" in asset.href or asset.href.startswith("/vsi"):
-        return without_credentials(asset.href)
-    try:
-        return source_digest(path, cache)
-    except ReadFailed as error:
-        raise InvalidScene(f"{error}; check the path of {asset.band}") from error
 
 
 def _glance(item: SceneItem, names: Sequence[str]) -> dict[str, Any]:
     """A cheap fingerprint of another date: samples of its files, not all of them."""
     assets = [item.bands[name] for name in names if name in item.bands] + ([item.scl] if item.scl else [])
     return {
-        "id": item.id,
-        "datetime": item.datetime.isoformat(),
-        "baseline": item.baseline,
-        "assets": {asset.band: [_sampled(asset.href), asset.index, asset.scale, asset.offset] for asset in assets},
+        **_described(item),
+        "assets": {asset.band: [_glimpse(item, asset), *_encoding(asset)] for asset in assets},
     }
 
 
-def _sampled(href: str) -> str:
-    """sha256 over the size, the head, the middle and the tail of a local file; a URL stands for itself."""
-    if "://" in href or href.startswith("/vsi"):
-        return without_credentials(href)
+def _described(item: SceneItem) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "datetime": item.datetime.isoformat(),
+        "level": item.level,
+        "baseline": item.baseline,
+        "sun": [item.sun_azimuth, item.sun_elevation],
+    }
+
+
+def _encoding(asset: BandAsset) -> list[float | int | None]:
+    return [asset.index, asset.scale, asset.offset, asset.nodata]
+
+
+def _digest(item: SceneItem, asset: BandAsset, cache: Path | None) -> str:
+    """sha256 of a local file; of a remote one what its item says of it."""
+    if _elsewhere(asset.href):
+        return _stated(item, asset)
     try:
-        with Path(href).open("rb") as file:
+        return source_digest(Path(asset.href), cache)
+    except ReadFailed as error:
+        raise InvalidScene(f"{error}; check the path of {asset.band}") from error
+
+
+def _glimpse(item: SceneItem, asset: BandAsset) -> str:
+    """sha256 over the size, the head, the middle and the tail of a local file; of a remote one what its item says."""
+    if _elsewhere(asset.href):
+        return _stated(item, asset)
+    try:
+        with Path(asset.href).open("rb") as file:
             size = file.seek(0, 2)
             digest = hashlib.sha256(str(size).encode())
             for start in (0, max(size // 2 - _SAMPLE // 2, 0), max(size - _SAMPLE, 0)):
                 file.seek(start)
                 digest.update(file.read(_SAMPLE))
     except OSError:
-        # A candidate that cannot be read is no error of this scene: it will be passed over as a reference.
+        # What is only looked at is no error of this scene: it will be passed over, or named when it is needed.
         return "unreadable"
     return digest.hexdigest()
+
+
+def _elsewhere(href: str) -> bool:
+    return "://" in href or href.startswith("/vsi")
+
+
+def _stated(item: SceneItem, asset: BandAsset) -> str:
+    """Checksum and last update where the item has them, and the href without its signature, hashed."""
+    source = item.stac.get("assets", {}).get(asset.key, {})
+    parts = [source.get("file:checksum"), item.stac.get("properties", {}).get("updated"), without_signature(asset.href)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _mask(mask: str, cache: Path | None) -> dict[str, str]:

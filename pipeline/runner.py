@@ -6,6 +6,7 @@ scene through `run_scene`; `run_scenes` is the same for a notebook.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from srgan.errors import ModelError
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
+_log = logging.getLogger(__name__)
 _GOOD = ("done", "unchanged")
 
 
@@ -134,10 +136,9 @@ def run_scene(
     except KeyboardInterrupt:
         ended("interrupted", "stopped; run again, finished blocks are kept")
         raise
-    except BaseException as error:
-        # A defect of ours: the journal must not say `running` for ever. It is not swallowed.
-        ended("failed", f"{type(error).__name__}: {_line(error)}")
-        raise
+    except Exception as error:  # noqa: BLE001 (whatever it is, the other scenes go on and the traceback is logged)
+        _log.exception("%s failed unexpectedly", item.id)
+        return ended("failed", f"unexpected {type(error).__name__}: {_line(error)}; please report it")
     return ended("unchanged" if product.unchanged else "done", product=product)
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.errors import InvalidSettings
+from pipeline.growth import GROW
 
 
 class DecloudSettings(BaseModel):
@@ -24,7 +25,7 @@ class DecloudSettings(BaseModel):
     format: Literal["cog", "zarr"] = Field("cog", description="COG files, or one Zarr v3 store a scene")
     checkpoint: str = Field("default", description="Path of a checkpoint, `default`, or `identity`")
     mask: str = Field("auto", description="auto, scl, s2cloudless, csmask, or the path of a raster (non-zero = cloud)")
-    grow: float = Field(100.0, ge=0, le=5000, description="Metres by which cloud and shadow are grown")
+    grow: float = Field(GROW, ge=0, le=5000, description="Metres by which cloud and shadow are grown")
     feather: float = Field(
         50.0, ge=0, le=5000, description="Metres inside the grown mask over which the result fades in"
     )
@@ -40,7 +41,6 @@ class DecloudSettings(BaseModel):
     overlap: int | None = Field(
         None, ge=0, description="Overlap of neighbouring tiles, pixels; the checkpoint's margin if unset"
     )
-    precision: Literal["auto", "fp32"] = Field("auto", description="auto: fp32, the reference")
     clip: bool = Field(default=False, description="Process only what lies inside the area of interest")
 
     @field_validator("bands")

@@ -65,19 +65,19 @@ def _properties(record: ProductRecord, source: Mapping[str, Any]) -> dict[str, A
         kept["datetime"] = record.source.datetime.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if record.created is not None:
         kept["created"] = kept["updated"] = record.created.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    kept["eo:cloud_cover"] = _percent(record.provenance.get("refused", 0.0))
+    kept["eo:cloud_cover"] = _percent(min(record.provenance.get("refused", 0.0) + record.left_cloudy, 1.0))
     kept["version"] = record.key[:10]
     kept["processing:software"] = {**kept.get("processing:software", {}), "declouder": record.software}
     if record.source.level is not None:
         kept["processing:level"] = record.source.level
     dates = ", ".join(f"{reference.id} ({reference.days:+.0f} d)" for reference in record.references) or "no other date"
+    where = " inside the area of interest" if record.settings.get("clip") else ""
     kept["processing:lineage"] = (
-        f"Clouds and their shadows (mask: {record.mask_method}) in {record.source.id} were replaced by the network {record.model.name} with"
+        f"Clouds and their shadows (mask: {record.mask_method}) in {record.source.id} were replaced{where} by the model {record.model.name} with"
         f" {dates}. All other pixels are those of the source, bit for bit; see the asset `provenance`."
     )
     kept |= _projection(record.layers, "proj:epsg" in source)
     kept |= {
-        "mlm:name": record.model.name,
         "declouder:model": {
             "name": record.model.name,
             "sha256": record.model.digest,
@@ -91,14 +91,18 @@ def _properties(record: ProductRecord, source: Mapping[str, Any]) -> dict[str, A
         "declouder:mask": {name: round(share, 6) for name, share in record.clouds.items()},
         "declouder:provenance": {name: round(share, 6) for name, share in record.provenance.items()},
         "declouder:references": [
-            {"id": reference.id, "days": round(reference.days, 3)} for reference in record.references
+            {
+                "id": reference.id,
+                "days": round(reference.days, 3),
+                "share": round(reference.share, 4),
+                "not_harmonised": list(reference.not_harmonised),
+            }
+            for reference in record.references
         ],
         "declouder:references_skipped": dict(record.skipped),
         "declouder:bands_left_out": dict(record.source.left_out),
         "declouder:seconds": {stage: round(value, 2) for stage, value in record.seconds.items()},
     }
-    if record.model.architecture:
-        kept["mlm:architecture"] = record.model.architecture
     if record.source.cloud_cover is not None:
         kept["declouder:source_cloud_cover"] = record.source.cloud_cover
     if record.seam_score is not None:

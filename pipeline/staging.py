@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class Staging:
     def save(self, result: BlockResult) -> None:
         """Write a block. Raises WriteFailed when the disk is full or not writable."""
         target = self.path(result.rows, result.cols)
-        beside = target.with_suffix(f".{os.getpid()}.tmp")
+        beside = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with beside.open("wb") as file:

@@ -72,8 +72,13 @@ def _compute(
         if staging.load(rows, cols) is None:
             staging.save(compute_block(job, rows, cols, restorer, store, on_tile))
 
-    # Two at a time: one block is read while the tiles of the other are in the network.
-    compute(*(delayed(block, pure=False)(cols) for cols in blocks), scheduler="threads", num_workers=IN_FLIGHT)
+    # Two at a time: one block is read while the tiles of the other are in the network. The pool is our own, so that
+    # blocks in flight are finished and staged before an error or ctrl-C goes on and closes what they use.
+    with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="block") as pool:
+        try:
+            compute(*(delayed(block, pure=False)(cols) for cols in blocks), scheduler="threads", pool=pool)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _assemble(assembler: Assembler, staging: Staging, rows: slice, blocks: list[slice]) -> None:

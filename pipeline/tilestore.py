@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -94,15 +95,15 @@ class TileStore:
             self._path(tile).unlink(missing_ok=True)
 
     def _path(self, tile: Tile) -> Path:
-        return self._folder / f"{tile.row}_{tile.col}.npy"
+        return self._folder / f"{tile.row}_{tile.col}.npz"
 
     def _save(self, tile: Tile, result: npt.NDArray[np.float32]) -> None:
         path = self._path(tile)
-        beside = path.with_suffix(f".{os.getpid()}.tmp")
+        beside = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with beside.open("wb") as file:
-                np.save(file, result, allow_pickle=False)
+                np.savez(file, allow_pickle=False, result=result)
             beside.replace(path)
         except OSError as error:
             beside.unlink(missing_ok=True)
@@ -113,7 +114,7 @@ class TileStore:
     def _load(self, tile: Tile) -> npt.NDArray[np.float32] | None:
         try:
             with self._path(tile).open("rb") as file:
-                stored: npt.NDArray[np.float32] = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+                stored: npt.NDArray[np.float32] = np.load(file, allow_pickle=False)["result"]
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
             return None
         return stored if stored.dtype == np.float32 and stored.shape[1:] == (tile.size, tile.size) else None

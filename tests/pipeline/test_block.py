@@ -84,6 +84,10 @@ def test_a_network_that_returns_no_number_is_refused_not_written(poison):
 
 def test_identity_changes_no_value_but_marks_what_it_claims():
     job = made_job(3, 60, 84)
+    # The network sees nothing of a pixel that lacks any band: here every pixel has all of them.
+    for scene in (job.scene, job.references[0].scene):
+        for _, pixels, _ in scene.arrays.values():
+            pixels[pixels == 0] = 1
     bands, provenance = whole(job, 42, Identity())
     for band in job.scene.bands:
         if band.factor == 1:
@@ -164,3 +168,53 @@ def test_offset_and_harmonisation_reach_the_network():
 def test_an_edge_that_cuts_a_coarse_pixel_is_refused():
     with pytest.raises(InvalidSettings, match="block edge 256 must be a multiple of 6"):
         block_edges(1000, 256, 6)
+
+
+def test_a_refused_tile_does_not_darken_the_coarse_pixel_at_its_border():
+    job = made_job(11, 60, 60, feather=0)
+    for band in job.scene.bands:
+        job.scene.arrays[band.name][1][:] = 5000
+    classes = np.full((60, 60), 1, np.uint8)
+    classes[26:28, 5:55] = 3
+    target = classes == 3
+    from pipeline.tiling import plan_tiles
+
+    constant = replace(job, target=target, classes=classes, references=(), plan=plan_tiles(target, 16, 4, 6))
+
+    class OneBad(Smoother):
+        def restore(self, tiles):
+            for tile in tiles:
+                self.calls += 1
+                yield np.full(tile.cloudy.shape, np.nan if self.calls == 3 else 0.5, np.float32)
+
+    bands, provenance = whole(constant, 60, OneBad())
+    assert (provenance == Provenance.REFUSED).any()
+    assert all((pixels == 5000).all() for pixels in bands.values())
+
+
+def test_a_reference_that_lacks_a_band_supports_nothing_there():
+    job = made_job(4, 60, 60)
+    reference = job.references[0]
+    reference.clear[:] = True
+    reference.scene.arrays["B02"][1][:] = 900
+    reference.scene.arrays["B05"][1][:] = 900
+    reference.scene.arrays["B09"][1][:] = 900
+    reference.scene.arrays["B02"][1][:, 30:] = 0
+    _, provenance = whole(job, 60, Smoother())
+    assert (provenance[:, :30] == Provenance.RESTORED).any()
+    assert not (provenance[:, :30] == Provenance.GENERATED).any()
+    assert (provenance[:, 30:] == Provenance.GENERATED).any()
+    assert not (provenance[:, 30:] == Provenance.RESTORED).any()
+
+
+def test_a_cloud_over_a_pixel_that_lacks_one_band_goes_from_the_others():
+    job = made_job(8, 60, 60)
+    job.scene.arrays["B02"][1][:, :20] = 0
+    for name in ("B05", "B09"):
+        pixels = job.scene.arrays[name][1]
+        pixels[pixels == 0] = 1
+    bands, provenance = whole(job, 30, Smoother())
+    assert (bands["B02"][:, :20] == 0).all()
+    assert not (provenance[job.target] == Provenance.OBSERVED).any()
+    changed = refine(bands["B05"] != job.scene.arrays["B05"][1], 2)
+    assert changed[:, :20][job.target[:, :20]].mean() > 0.9

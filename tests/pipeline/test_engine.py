@@ -94,6 +94,12 @@ def test_observed_means_equal_whatever_the_network(tmp_path_factory, monkeypatch
     assert (shares["refused"] > 0) == bool((provenance == 5).any())
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Relative name -> bytes of every file that holds pixels, COG or Zarr."""
+    inside = [path for store in folder.glob("*.zarr") for path in store.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted([*folder.glob("*.tif"), *inside])}
+
+
 KILLED = """
 import sys, time
 from pathlib import Path
@@ -111,32 +117,32 @@ class Slow(Smoother):
 pipeline.engine.open_restorer = lambda *_: Slow()
 root = Path(sys.argv[1])
 item = scene(root / "scene", 240)
-print("ready", flush=True)
-pipeline.engine.decloud_scene(item, root / "out", IDENTITY, resources=Resources(block=24))
+settings = IDENTITY.model_copy(update={"format": sys.argv[2]})
+pipeline.engine.decloud_scene(item, root / "out", settings, resources=Resources(block=24))
 """
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_killed_run_resumes_and_gives_the_undisturbed_product(tmp_path, monkeypatch, seed):
+@pytest.mark.parametrize(("blocks", "kind"), [(1, "cog"), (5, "zarr"), (9, "cog")])
+def test_a_killed_run_resumes_and_gives_the_undisturbed_product(tmp_path, monkeypatch, blocks, kind):
+    settings = IDENTITY.model_copy(update={"format": kind})
     root = Path(__file__).resolve().parents[2]
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path)], cwd=root, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(0.3 + np.random.default_rng(seed).random() * 1.5)
+    staging = tmp_path / "out" / ".staging"
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path), kind], cwd=root) as process:
+        while len(list(staging.glob("*/blocks/*.npz"))) < blocks:
+            assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     item = scene(tmp_path / "scene", 240)
-    staged = len(list((tmp_path / "out" / ".staging").glob("*/blocks/*.npz")))
-    assert not list((tmp_path / "out").glob("scene_*/*.json")) or staged == 0
+    assert len(list(staging.glob("*/blocks/*.npz"))) >= blocks
+    assert not list((tmp_path / "out").glob("scene_*"))
     network = Smoother()
     monkeypatch.setattr("pipeline.engine.open_restorer", lambda *_: network)
-    resumed = decloud_scene(item, tmp_path / "out", IDENTITY, resources=Resources(block=24))
+    resumed = decloud_scene(item, tmp_path / "out", settings, resources=Resources(block=24))
     resumed_calls = network.calls
-    straight = decloud_scene(item, tmp_path / "fresh", IDENTITY, resources=Resources(block=24))
-    assert pixels_of(resumed.folder) == pixels_of(straight.folder)
-    assert not list((tmp_path / "out" / ".staging").iterdir())
-    if staged and not resumed.unchanged:
-        assert resumed_calls < network.calls - resumed_calls
+    straight = decloud_scene(item, tmp_path / "fresh", settings, resources=Resources(block=24))
+    assert files_of(resumed.folder) == files_of(straight.folder)
+    assert not list(staging.iterdir())
+    assert resumed_calls < network.calls - resumed_calls
 
 
 def test_ctrl_c_is_noted_and_raised(tmp_path, monkeypatch):
@@ -308,3 +314,62 @@ def test_the_cloud_mask_of_a_product_can_be_the_mask_of_a_run(tmp_path):
     with rasterio.open(path) as first, rasterio.open(again.folder / "cloudmask.tif") as second:
         assert np.array_equal(first.read(1), second.read(1))
         assert first.tags()["DECLOUDER_CLASSES"] == "1"
+
+
+def test_a_damaged_product_is_found_and_made_again(tmp_path):
+    item = scene(tmp_path / "scene")
+    product = decloud_scene(item, tmp_path / "out", IDENTITY)
+    path = product.folder / "B03.tif"
+    good = path.read_bytes()
+    path.write_bytes(good[:-10] + b"damaged!!!")
+    again = decloud_scene(item, tmp_path / "out", IDENTITY)
+    assert not again.unchanged
+    assert path.read_bytes() == good
+
+
+def test_cloud_outside_the_area_is_not_taken_for_land(tmp_path):
+    """With --clip the network still knows of the clouds that stay: nothing of them spreads into the area."""
+    from pyproj import Transformer
+    from shapely import box, transform
+
+    pixels = np.full((128, 128), 1000, np.uint16)
+    pixels[:, 40:] = 9000
+    scl = np.full((128, 128), 4, np.uint8)
+    scl[:, 40:] = 9
+    item = made_item(tmp_path / "scene", dict.fromkeys(("B02", "B03", "B04", "B08"), pixels), scl=scl)
+    with rasterio.open(item.bands["B02"].href) as file:
+        left, bottom, top = file.bounds.left, file.bounds.bottom, file.bounds.top
+    back = Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True).transform
+    area = transform(box(left, bottom, left + 600, top), back, interleaved=False)
+    settings = DecloudSettings(references=0, max_generated=1, clip=True, grow=0.0)
+    product = decloud_scene(item, tmp_path / "out", settings, area=area)
+    with rasterio.open(product.folder / "B02.tif") as file:
+        restored = file.read(1)[:, 46:58]
+    assert restored.max() < 2000
+    assert product.item["properties"]["eo:cloud_cover"] == pytest.approx(100 * (128 - 60) / 128, abs=1)
+
+
+def test_something_unforeseen_in_one_scene_is_a_failure_of_that_scene(tmp_path, monkeypatch):
+    good, odd = scene(tmp_path / "good"), scene(tmp_path / "odd")
+
+    class Odd(Smoother):
+        def restore(self, tiles):
+            raise ZeroDivisionError("never thought of")
+            yield from tiles
+
+    networks = iter([Odd(), Smoother()])
+    monkeypatch.setattr("pipeline.engine.open_restorer", lambda *_: next(networks))
+    report = run_scenes([odd, good], tmp_path / "out", IDENTITY)
+    assert [outcome.state for outcome in report.outcomes] == ["failed", "done"]
+    assert "unexpected ZeroDivisionError: never thought of" in report.outcomes[0].reason
+
+
+def test_the_whole_world_is_an_area_that_holds_every_scene(tmp_path):
+    from shapely import box
+
+    item = scene(tmp_path / "scene")
+    clipped = decloud_scene(
+        item, tmp_path / "out", IDENTITY.model_copy(update={"clip": True}), area=box(-180, -90, 180, 90)
+    )
+    whole = decloud_scene(item, tmp_path / "out", IDENTITY)
+    assert files_of(clipped.folder) == files_of(whole.folder)

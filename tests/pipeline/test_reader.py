@@ -157,3 +157,23 @@ def test_decimated_reads_use_overviews(tmp_path: Path, reader: BandReader) -> No
     assert thin.shape == (75, 105)
     means = PIXELS.reshape(75, 4, 105, 4).mean(axis=(1, 3))
     np.testing.assert_allclose(thin, means, atol=2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="UInt16" band="1"><SimpleSource>'
+        '<SourceFilename relativeToVRT="0">{secret}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>'
+        "</VRTRasterBand></VRTDataset>",
+        '<GDAL_WMS><Service name="TMS"><ServerUrl>http://127.0.0.1:9/${{z}}/${{x}}/${{y}}.png</ServerUrl></Service>'
+        "<DataWindow><SizeX>8</SizeX><SizeY>8</SizeY></DataWindow><BandsCount>1</BandsCount></GDAL_WMS>",
+    ],
+)
+def test_a_description_of_another_file_named_tif_is_not_followed(tmp_path: Path, text: str) -> None:
+    secret = write_raster(tmp_path / "secret.tif", np.full((8, 8), 4242, np.uint16))
+    innocent = tmp_path / "B02.tif"
+    innocent.write_text(text.format(secret=secret))
+    reader = BandReader()
+    with pytest.raises(InvalidScene, match=r"B02\.tif: cannot be opened"):
+        reader.header(str(innocent))
+    reader.close()

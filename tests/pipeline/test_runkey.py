@@ -83,3 +83,26 @@ def test_missing_files_are_named(scene, tmp_path):
         run_key(scene, BASE.model_copy(update={"mask": str(tmp_path / "nowhere.tif")}))
     with pytest.raises(InvalidSettings, match=r"--checkpoint nowhere.safetensors: .*cannot be read"):
         run_key(scene, BASE.model_copy(update={"checkpoint": "nowhere.safetensors"}))
+
+
+def test_bands_that_only_the_mask_reads_and_the_level_are_in_the_key(tmp_path):
+    bands = {name: np.full((8, 8), 900, np.uint16) for name in ("B02", "B04")}
+    item = made_item(tmp_path / "s", bands)
+    settings = BASE.model_copy(update={"bands": ("B02",), "mask": "csmask"})
+    key = run_key(item, settings).digest
+    assert run_key(replace(item, level="L1C"), settings).digest != key
+    made_item(tmp_path / "s", bands | {"B04": np.full((8, 8), 901, np.uint16)})
+    assert run_key(item, settings).digest != key
+
+
+def test_naming_all_bands_is_the_same_as_naming_none(scene):
+    assert run_key(scene, BASE.model_copy(update={"bands": ("B02",)})).digest == run_key(scene, BASE).digest
+
+
+def test_two_urls_that_differ_by_more_than_their_signature_are_two_files(scene):
+    def at(query: str) -> str:
+        asset = replace(scene.bands["B02"], href=f"https://host/get?{query}")
+        return run_key(replace(scene, bands={"B02": asset}, scl=None), BASE).digest
+
+    assert at("file=B02&sig=1") == at("file=B02&sig=2")
+    assert at("file=B02&sig=1") != at("file=B03&sig=1")

@@ -77,7 +77,7 @@ def test_a_block_that_fails_leaves_its_tiles_to_the_others(tmp_path, tile):
 def test_what_a_killed_run_stored_is_used_and_what_is_damaged_is_not(tmp_path):
     first, store = Network(), TileStore(tmp_path, uses())
     ask(store, BLOCKS[0], first)
-    stored = sorted(tmp_path.glob("*.npy"))
+    stored = sorted(tmp_path.glob("*.npz"))
     assert stored
     stored[0].write_bytes(stored[0].read_bytes()[:100])
     network, again = Network(), TileStore(tmp_path, uses())
