@@ -15,7 +15,7 @@ from flows import options
 
 if TYPE_CHECKING:
     from flows.summary import RunSummary
-    from pipeline.simulate import Simulated
+    from pipeline.simulation.simulate import Simulated
     from pipeline.truth import TruthComparison
 
 ENOUGH = 0.5
@@ -44,7 +44,7 @@ def demo(
 ) -> None:
     """Replaced by `_HELP`."""
     from flows.run import print_summary, run_in_prefect
-    from pipeline.simulate import simulate_area
+    from pipeline.simulation.simulate import simulate_area
 
     tell = _teller(quiet=quiet)
     tell(f"1/4 simulating an area of {size} x {size} pixels on several dates in {output}")

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from flows.cli import main
-from pipeline.simulate import Simulated, SimulatedDate, simulate_area
-from pipeline.weather import Weather
+from pipeline.simulation.simulate import Simulated, SimulatedDate, simulate_area
+from pipeline.simulation.weather import Weather
 from tests.pipeline.made import write_raster
 
 # Prefect reads its environment when it is first imported, which collecting doctests does: nothing of the tests may end

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pipeline.publish import published_items
-from pipeline.simulate import Simulated
+from pipeline.simulation.simulate import Simulated
 from tests.flows.conftest import Decloud, Ended, MadeScene, area_run, make_scene
 
 

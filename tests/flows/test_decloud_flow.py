@@ -18,7 +18,7 @@ from flows.request import AreaRequest, SceneRequest
 from flows.run import run_in_prefect
 from pipeline.errors import WriteFailed
 from pipeline.runner import SceneOutcome
-from pipeline.simulate import Simulated
+from pipeline.simulation.simulate import Simulated
 from tests.flows.conftest import Decloud, MadeScene, area_run
 from tests.flows.test_status import request_of
 

@@ -13,7 +13,7 @@ import pytest
 
 from flows import run as run_command
 from flows.cli import main
-from pipeline.simulate import Simulated
+from pipeline.simulation.simulate import Simulated
 from tests.flows.conftest import Decloud
 
 ROOT = Path(__file__).resolve().parents[2]

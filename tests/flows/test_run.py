@@ -18,7 +18,7 @@ import rasterio
 from catalogs.query import Query
 from catalogs.search import search
 from flows.watch import Lines, rate
-from pipeline.simulate import Simulated
+from pipeline.simulation.simulate import Simulated
 from tests.flows.conftest import BANDS, Decloud, MadeScene, area_run
 
 

@@ -15,7 +15,7 @@ from catalogs.item import BandAsset, SceneItem
 from flows.request import AreaRequest, SceneRequest
 from flows.selection import Selection, label, select
 from pipeline.settings import DecloudSettings
-from pipeline.simulate import Simulated
+from pipeline.simulation.simulate import Simulated
 from tests.pipeline.made import WHEN
 
 

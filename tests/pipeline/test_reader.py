@@ -162,11 +162,15 @@ def test_decimated_reads_use_overviews(tmp_path: Path, reader: BandReader) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="UInt16" band="1"><SimpleSource>'
-        '<SourceFilename relativeToVRT="0">{secret}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>'
-        "</VRTRasterBand></VRTDataset>",
-        '<GDAL_WMS><Service name="TMS"><ServerUrl>http://127.0.0.1:9/${{z}}/${{x}}/${{y}}.png</ServerUrl></Service>'
-        "<DataWindow><SizeX>8</SizeX><SizeY>8</SizeY></DataWindow><BandsCount>1</BandsCount></GDAL_WMS>",
+        (
+            '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="UInt16" band="1"><SimpleSource>'
+            '<SourceFilename relativeToVRT="0">{secret}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>'
+            "</VRTRasterBand></VRTDataset>"
+        ),
+        (
+            '<GDAL_WMS><Service name="TMS"><ServerUrl>http://127.0.0.1:9/${{z}}/${{x}}/${{y}}.png</ServerUrl></Service>'
+            "<DataWindow><SizeX>8</SizeX><SizeY>8</SizeY></DataWindow><BandsCount>1</BandsCount></GDAL_WMS>"
+        ),
     ],
 )
 def test_a_description_of_another_file_named_tif_is_not_followed(tmp_path: Path, text: str) -> None:

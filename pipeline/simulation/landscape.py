@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import InvalidSettings
-from pipeline.noise import fractal, smoothstep
-from pipeline.parcels import Parcels, make_parcels
-from pipeline.settlement import Canvas, Settlement, build, meander, road
-from pipeline.spectra import SIMULATED_BANDS, SPECTRA
-from pipeline.sun import Sun
+from pipeline.simulation.noise import fractal, smoothstep
+from pipeline.simulation.parcels import Parcels, make_parcels
+from pipeline.simulation.settlement import Canvas, Settlement, build, meander, road
+from pipeline.simulation.spectra import SIMULATED_BANDS, SPECTRA
+from pipeline.simulation.sun import Sun
 
 PIXEL = 10
 """Metres a pixel."""

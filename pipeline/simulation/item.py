@@ -11,9 +11,9 @@ from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
 from catalogs.bands import BANDS
-from pipeline.simulated_scl import CIRRUS, CLOUD_HIGH, CLOUD_MEDIUM, NODATA, SHADOW, UNCLASSIFIED, VEGETATION, WATER
-from pipeline.spectra import SIMULATED_BANDS
-from pipeline.sun import Sun
+from pipeline.simulation.scl import CIRRUS, CLOUD_HIGH, CLOUD_MEDIUM, NODATA, SHADOW, UNCLASSIFIED, VEGETATION, WATER
+from pipeline.simulation.spectra import SIMULATED_BANDS
+from pipeline.simulation.sun import Sun
 
 COLLECTION = "sentinel-2-l2a"
 TILE = "33UWP"

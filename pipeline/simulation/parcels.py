@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.noise import fractal
-from pipeline.spectra import SPECTRA
+from pipeline.simulation.noise import fractal
+from pipeline.simulation.spectra import SPECTRA
 
 _CROPS = ("maize", "beet", "sunflower", "meadow", "vine", "cereal", "stubble", "soil", "loess")
 _SHARES = (0.21, 0.07, 0.08, 0.16, 0.04, 0.16, 0.16, 0.08, 0.04)

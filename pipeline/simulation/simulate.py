@@ -19,12 +19,12 @@ from shapely.geometry.base import BaseGeometry
 
 from catalogs.bands import BANDS
 from pipeline.errors import InvalidSettings, WriteFailed
-from pipeline.landscape import PIXEL, Landscape, make_landscape
-from pipeline.simulated_item import COLLECTION, item_id, make_catalog, make_collection, make_item
-from pipeline.simulated_scl import NODATA, average, classify
-from pipeline.spectra import SIMULATED_BANDS
-from pipeline.sun import Sun, sun_at
-from pipeline.weather import Weather, make_clouds
+from pipeline.simulation.item import COLLECTION, item_id, make_catalog, make_collection, make_item
+from pipeline.simulation.landscape import PIXEL, Landscape, make_landscape
+from pipeline.simulation.scl import NODATA, average, classify
+from pipeline.simulation.spectra import SIMULATED_BANDS
+from pipeline.simulation.sun import Sun, sun_at
+from pipeline.simulation.weather import Weather, make_clouds
 
 CRS = "EPSG:32633"
 ORIGIN = (540000, 5352000)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.noise import fractal
-from pipeline.spectra import SIMULATED_BANDS
-from pipeline.weather import Clouds
+from pipeline.simulation.noise import fractal
+from pipeline.simulation.spectra import SIMULATED_BANDS
+from pipeline.simulation.weather import Clouds
 
 NODATA, DARK, SHADOW, VEGETATION, BARE, WATER, UNCLASSIFIED, CLOUD_MEDIUM, CLOUD_HIGH, CIRRUS = (
     0,

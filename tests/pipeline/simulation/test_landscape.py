@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InvalidSettings
-from pipeline.landscape import Landscape, make_landscape
-from pipeline.noise import fractal, smoothstep
-from pipeline.parcels import make_parcels
-from pipeline.settlement import Canvas
-from pipeline.spectra import SIMULATED_BANDS, SPECTRA
-from pipeline.sun import Sun
+from pipeline.simulation.landscape import Landscape, make_landscape
+from pipeline.simulation.noise import fractal, smoothstep
+from pipeline.simulation.parcels import make_parcels
+from pipeline.simulation.settlement import Canvas
+from pipeline.simulation.spectra import SIMULATED_BANDS, SPECTRA
+from pipeline.simulation.sun import Sun
 
 SUN = Sun(azimuth=150, elevation=58)
 

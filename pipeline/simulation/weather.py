@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import InvalidSettings
-from pipeline.noise import fractal, smoothstep
-from pipeline.spectra import CLOUD_ALBEDO, DIRECT, SIMULATED_BANDS, VEIL_THICKNESS
-from pipeline.sun import Sun
+from pipeline.simulation.noise import fractal, smoothstep
+from pipeline.simulation.spectra import CLOUD_ALBEDO, DIRECT, SIMULATED_BANDS, VEIL_THICKNESS
+from pipeline.simulation.sun import Sun
 
 _ASYMMETRY = 0.85
 _PIXEL = 10

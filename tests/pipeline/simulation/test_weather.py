@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InvalidSettings
-from pipeline.spectra import SIMULATED_BANDS
-from pipeline.sun import Sun, sun_at
-from pipeline.weather import Clouds, Weather, make_clouds
+from pipeline.simulation.spectra import SIMULATED_BANDS
+from pipeline.simulation.sun import Sun, sun_at
+from pipeline.simulation.weather import Clouds, Weather, make_clouds
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from shapely.geometry import box, shape
 
 from catalogs.bands import BANDS
 from pipeline.errors import InvalidSettings, WriteFailed
-from pipeline.simulate import DATES, Simulated, SimulatedDate, simulate_area, swath
-from pipeline.spectra import SIMULATED_BANDS
-from pipeline.weather import Weather
+from pipeline.simulation.simulate import DATES, Simulated, SimulatedDate, simulate_area, swath
+from pipeline.simulation.spectra import SIMULATED_BANDS
+from pipeline.simulation.weather import Weather
 
 SIZE = 240
 FEW = (
