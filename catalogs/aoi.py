@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import shapely
 from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
 from catalogs.errors import InvalidQuery
 from catalogs.footprint import split_antimeridian
+
+if TYPE_CHECKING:
+    import geopandas
 
 _NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*"
 _BOX = re.compile(rf"{_NUMBER}(?:,{_NUMBER})+")
@@ -85,6 +91,25 @@ def _from_box(text: str) -> BaseGeometry:
 
 
 def _from_file(text: str) -> BaseGeometry:
+    # GEOS and GDAL warn of what is not finite or not closed; here that is an error, and told once.
+    with warnings.catch_warnings():
+        for message in ("invalid value encountered", "Non closed ring"):
+            warnings.filterwarnings("ignore", message, RuntimeWarning)
+        try:
+            present = _shapes(text)
+            if not np.isfinite(shapely.get_coordinates(present)).all():
+                raise InvalidQuery(
+                    f"area of interest {text!r} holds coordinates that are no finite numbers: draw it again"
+                )
+            return _united(present, text)
+        except shapely.errors.GEOSException as error:
+            raise InvalidQuery(
+                f"area of interest {text!r} holds shapes that are none ({' '.join(str(error).split())}): draw it again"
+            ) from None
+
+
+def _shapes(text: str) -> geopandas.GeoSeries:
+    """The shapes in a file, in its own CRS; at least one."""
     # geopandas takes a second to import and only this needs it.
     import geopandas
     from pyogrio.errors import DataSourceError, FieldError  # type: ignore[import-untyped]
@@ -103,14 +128,19 @@ def _from_file(text: str) -> BaseGeometry:
         raise InvalidQuery(f"area of interest {text!r} holds no geometry")
     if table.crs is None:
         raise InvalidQuery(f"area of interest {text!r} has no CRS: add one (a .prj file, or ogr2ogr -a_srs)")
-    shapes = table.geometry[~(table.geometry.is_empty | table.geometry.isna())].make_valid()
+    return table.geometry[~(table.geometry.is_empty | table.geometry.isna())]
+
+
+def _united(present: geopandas.GeoSeries, text: str) -> BaseGeometry:
+    """The shapes of a file as one area in EPSG:4326."""
+    shapes = present.make_valid()
     # Straight lines of another CRS are curves here: a point every hundredth of the extent keeps them within a pixel.
-    if not table.crs.is_geographic:
+    if not present.crs.is_geographic:
         west, south, east, north = shapes.total_bounds
         shapes = shapes.segmentize(max(east - west, north - south, 1.0) / 100)
     lonlat = shapes.to_crs("EPSG:4326")
     if not all(map(math.isfinite, lonlat.total_bounds)):
-        raise InvalidQuery(f"area of interest {text!r}: its coordinates do not fit its CRS {table.crs.to_string()}")
+        raise InvalidQuery(f"area of interest {text!r}: its coordinates do not fit its CRS {present.crs.to_string()}")
     west, south, east, north = lonlat.total_bounds
     if south < -90 or north > 90 or west < -360 or east > 360:
         raise InvalidQuery(f"area of interest {text!r}: bounds {west}, {south}, {east}, {north} are no degrees")

@@ -27,7 +27,7 @@ def parse_dates(text: str) -> tuple[datetime, datetime]:
     start = FIRST if slash and first.strip() in ("", "..") else _moment(first, text, time.min)
     end = LAST if slash and second.strip() in ("", "..") else _moment(second, text, time.max)
     if end < start:
-        raise InvalidQuery(f"dates {text!r} are crossed: they end before they begin")
+        raise InvalidQuery(f"dates {text!r} are crossed: they end before they begin; write the earlier first")
     return start, end
 
 

@@ -1,4 +1,4 @@
-"""Headers of raster files (GeoTIFF, JPEG 2000, whatever GDAL reads), and a `SceneItem` made of one or several of them.
+"""Headers of raster files (GeoTIFF, JPEG 2000), and a `SceneItem` made of one or several of them.
 
 Radiometry: a file's own scale and offset are honoured where they are set; otherwise reflectance = DN * 0.0001, which
 is what a plain copy of Sentinel-2 data before baseline 04.00, or one harmonised to it, holds. For files as ESA makes
@@ -7,13 +7,14 @@ them from 04.00 on give the SAFE folder, whose metadata state the offset.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import shapely
 from shapely.geometry import Polygon, mapping
@@ -27,8 +28,15 @@ from catalogs.item import BandAsset, SceneItem
 from catalogs.names import common_id, date_in, tile_in
 from catalogs.radiometry import DEFAULT_SCALE
 
+if TYPE_CHECKING:
+    from rasterio.crs import CRS
+
 UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 """Datetime of files that tell none; the item then has the property `declouder:datetime_unknown: true`."""
+DRIVERS = ("GTiff", "JP2OpenJPEG", "HFA", "ENVI", "PNG")
+"""GDAL's formats that hold their own pixels. A VRT or a WMS description called `.tif` reads whatever it names."""
+_PIXEL_METRES = (0.01, 100_000.0)
+_METRES_PER_DEGREE = 111_320.0
 _MEDIA = {"GTiff": "image/tiff; application=geotiff", "JP2OpenJPEG": "image/jp2"}
 
 
@@ -91,30 +99,55 @@ class Header:
 
 
 def read_header(path: str) -> Header:
-    """Header of the raster at `path`; raises InvalidItem: missing, unreadable, not georeferenced, no CRS."""
-    import rasterio
+    """Header of the raster at `path`; raises InvalidItem: missing, unreadable, another format, no CRS, a grid that is none."""
+    from rasterio.env import ensure_env_with_credentials
     from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+    from rasterio.io import DatasetReader
 
     if not is_remote(path) and not Path(path).exists():
         raise InvalidItem(f"{path}: no such file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as file:
-                crs = file.crs.to_wkt() if file.crs else ""
+            # Not rasterio.open, which knows one driver or all of them.
+            with ensure_env_with_credentials(DatasetReader)(path, driver=list(DRIVERS)) as file:
+                crs, known = file.crs.to_wkt() if file.crs else "", file.crs
                 header = Header(
                     path, file.driver, crs, tuple(file.transform)[:6], file.shape,
                     tuple(text or "" for text in file.descriptions), tuple(file.scales), tuple(file.offsets), file.tags(),
                 )  # fmt: skip
     except RasterioIOError as error:
-        raise InvalidItem(f"{path}: cannot be read as a raster: {' '.join(str(error).split())}") from None
+        raise InvalidItem(
+            f"{path}: cannot be read as a raster: {' '.join(str(error).split())}: only GeoTIFF and JPEG 2000 are (or HFA, ENVI, PNG)"
+        ) from None
     if not header.descriptions:
         raise InvalidItem(f"{path}: holds no raster band")
     if header.transform == (1.0, 0.0, 0.0, 0.0, 1.0, 0.0):
         raise InvalidItem(f"{path}: is not georeferenced: set its grid with gdal_edit.py -a_ullr")
     if not header.crs:
         raise InvalidItem(f"{path}: has no CRS: set it with gdal_edit.py -a_srs")
+    _check_grid(header, known)
     return header
+
+
+def _check_grid(header: Header, crs: CRS) -> None:
+    """Raise InvalidItem for a grid on which nothing can be placed: not finite, flat, or of absurd pixels."""
+    from rasterio.errors import CRSError
+
+    a, b, _, d, e, _ = header.transform
+    if not all(map(math.isfinite, header.transform)) or a * e - b * d == 0:
+        raise InvalidItem(f"{header.path}: its grid {header.transform} is none: set it with gdal_edit.py -a_ullr")
+    try:
+        metres = _METRES_PER_DEGREE if crs.is_geographic else float(crs.linear_units_factor[1])
+    except CRSError:
+        metres = 1.0
+    least, most = _PIXEL_METRES
+    edges = [math.hypot(a, d) * metres, math.hypot(b, e) * metres]
+    if not (least <= min(edges) and max(edges) <= most):
+        raise InvalidItem(
+            f"{header.path}: pixels of {edges[0]:.3g} x {edges[1]:.3g} m, expected {least} m to {most / 1000:.0f} km: "
+            "is its grid or its CRS wrong? set them with gdal_edit.py -a_ullr, -a_srs"
+        )
 
 
 def scale_offset(header: Header, index: int) -> tuple[float, float]:
@@ -255,13 +288,22 @@ def _same_scene(files: Sequence[Header]) -> None:
         for what, find in (("tile", tile_in), ("date", date_in)):
             mine, theirs = find(first.stem), find(other.stem)
             if mine and theirs and mine != theirs:
-                raise InvalidItem(f"bands of different scenes: {pair} name {what}s {mine} and {theirs}")
+                names = [f"{one:%Y-%m-%d}" if isinstance(one, datetime) else one for one in (mine, theirs)]
+                if names[0] == names[1]:
+                    names = [f"{one:%Y-%m-%d %H:%M:%S}" for one in (mine, theirs)]
+                raise InvalidItem(
+                    f"bands of different scenes: {pair} name {what}s {names[0]} and {names[1]}: give one scene's files"
+                )
         if first.crs != other.crs and not _same_crs(first.crs, other.crs):
-            raise InvalidItem(f"bands of different scenes: {pair} have different CRSs")
+            raise InvalidItem(
+                f"bands of different scenes: {pair} have different CRSs: give one scene's files, or reproject one"
+            )
         extents = [Polygon(header.corners()).bounds for header in (first, other)]
         tolerance = max(first.pixel, other.pixel)
         if any(abs(a - b) > tolerance for a, b in zip(*extents, strict=True)):
-            raise InvalidItem(f"bands of different scenes: {pair} cover {extents[0]} and {extents[1]}")
+            raise InvalidItem(
+                f"bands of different scenes: {pair} cover {extents[0]} and {extents[1]}: cut them to one extent"
+            )
 
 
 def _same_crs(first: str, second: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.etree.ElementTree import Element, ParseError
 
-from defusedxml import DefusedXmlException
+from defusedxml import DefusedXmlException, EntitiesForbidden
 from defusedxml.ElementTree import parse
 
 from catalogs.bands import BANDS
@@ -116,8 +116,10 @@ class _Xml:
             root = parse(path).getroot()
         except FileNotFoundError:
             raise InvalidItem(f"{path}: no such file: the SAFE folder is not complete") from None
+        except EntitiesForbidden:
+            raise InvalidItem(f"{path}: declares entities, which no SAFE product does: fetch it again") from None
         except (ParseError, DefusedXmlException, OSError, ValueError) as error:
-            raise InvalidItem(f"{path}: cannot be read as XML: {error}") from None
+            raise InvalidItem(f"{path}: cannot be read as XML: {error}: fetch it again") from None
         if root is None:
             raise InvalidItem(f"{path}: is empty")
         self._elements = [

@@ -28,6 +28,9 @@ from srgan.spec import BANDS, ModelSpec
 PACKAGED = Path(__file__).parent / "weights"
 """Folder of the checkpoints that come with the package."""
 
+LARGEST_MARGIN = 1024
+"""Pixels, half the largest tile."""
+
 PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
 PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -132,7 +135,7 @@ def read_card(file: Path) -> dict[str, Any]:
         raise InvalidCheckpoint(
             f"checkpoint {file}: its card {place.name} is not beside it: copy both files"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidCheckpoint(
             f"checkpoint {file}: its card {place.name} is not readable JSON: fetch it again"
         ) from error
@@ -146,18 +149,29 @@ def card_spec(card: Mapping[str, Any], file: Path) -> ModelSpec:
     content = card.get("spec")
     if not isinstance(content, dict):
         raise InvalidCheckpoint(f"checkpoint {file}: its card has no `spec`: it is not a card of this program")
-    if tuple(content.get("bands", BANDS)) != BANDS:
+    bands = content.get("bands", list(BANDS))
+    if not isinstance(bands, list | tuple):
         raise InvalidCheckpoint(
-            f"checkpoint {file}: made for the bands {' '.join(map(str, content['bands']))}, not {' '.join(BANDS)}"
+            f"checkpoint {file}: bad spec, bands: {bands!r:.40} is no list: made by another version?"
+        )
+    if tuple(bands) != BANDS:
+        raise InvalidCheckpoint(
+            f"checkpoint {file}: made for the bands {' '.join(map(str, bands))[:80]}, not {' '.join(BANDS)}"
         )
     try:
-        return ModelSpec.model_validate(content)
+        spec = ModelSpec.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"])
         raise InvalidCheckpoint(
             f"checkpoint {file}: bad spec, {place}: {fault['msg']}: made by another version?"
         ) from error
+    if spec.margin > LARGEST_MARGIN:
+        raise InvalidCheckpoint(
+            f"checkpoint {file}: bad spec, margin: {spec.margin} is beyond any tile (0..{LARGEST_MARGIN}): "
+            "made by another version?"
+        )
+    return spec
 
 
 def load_tensors(generator: Generator, blob: bytes, file: Path) -> None:

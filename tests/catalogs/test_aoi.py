@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from pathlib import Path
 
 import geopandas
@@ -135,3 +136,28 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
             parse_aoi(tmp_path / name)
         assert name in str(error.value)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("kind", ["Polygon", "Point", "LineString"])
+def test_coordinates_that_are_no_numbers(tmp_path: Path, value: str, kind: str) -> None:
+    ring = f"[[{value}, 0], [1, 0], [1, 1], [{value}, 0]]"
+    shape = {"Polygon": f"[{ring}]", "Point": f"[{value}, 1]", "LineString": ring}[kind]
+    path = tmp_path / "area.geojson"
+    path.write_text(
+        '{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, '
+        f'"geometry": {{"type": "{kind}", "coordinates": {shape}}}}}]}}'
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InvalidQuery, match=r"area\.geojson") as error:
+            parse_aoi(path)
+    assert "\n" not in str(error.value)
+
+
+def test_coordinates_that_are_no_numbers_in_a_binary_file(tmp_path: Path) -> None:
+    path = tmp_path / "area.parquet"
+    bad = Polygon([(0, 0), (1, 0), (1, math.inf), (0, 1)])
+    geopandas.GeoSeries([box(0, 0, 1, 1), bad], crs=4326).to_frame("geometry").to_parquet(path)
+    with pytest.raises(InvalidQuery, match="no finite numbers: draw it again"):
+        parse_aoi(path)

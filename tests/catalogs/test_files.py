@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import pickle
 import zipfile
 from datetime import UTC, datetime
@@ -11,8 +12,10 @@ from typing import Any
 import pystac.validation
 import pytest
 import rasterio
+from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.shutil import copy
 from rasterio.warp import transform_bounds
 
 from catalogs.bands import BANDS, band_name, find_band
@@ -143,7 +146,8 @@ def test_several_scenes_keep_their_order(tmp_path: Path) -> None:
     [
         (("a/x_B02", "b/x_B02"), {}, "are both B02"),
         (("T33TWL_x_B02", "T33TVL_x_B03"), {}, "tiles 33TWL and 33TVL"),
-        (("x_20230810_B02", "x_20230813_B03"), {}, "dates 2023-08-10.* and 2023-08-13"),
+        (("x_20230810_B02", "x_20230813_B03"), {}, "dates 2023-08-10 and 2023-08-13:"),
+        (("x_20230810T094549_B02", "x_20230810T094551_B03"), {}, "dates 2023-08-10 09:45:49 and 2023-08-10 09:45:51:"),
         (("x_B02", "x_B03"), {"crs": "EPSG:32634"}, "different CRSs"),
         (("x_B02", "x_B03"), {"origin": (500_120.0, 5_100_000.0)}, "cover"),
         (("x_B02", "x_B03"), {"shape": (24, 8)}, "cover"),
@@ -216,6 +220,69 @@ def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
     for bands in ([], ["B02", "blue"]):
         with pytest.raises(InvalidQuery, match="must name each band once"):
             open_sources([str(tmp_path / "whole_B02.tif")], bands)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".jp2", ".vrt"])
+def test_a_file_that_reads_other_files_is_none(tmp_path: Path, suffix: str) -> None:
+    secret = make_raster(tmp_path / "secret_B02.tif")
+    virtual = tmp_path / "catalogue" / f"x_B02{suffix}"
+    virtual.parent.mkdir()
+    copy(str(secret), str(virtual), driver="VRT")
+    with rasterio.open(virtual) as file:
+        assert file.driver == "VRT", "what GDAL reads unless it is told not to"
+    web = tmp_path / f"web_B02{suffix}"
+    web.write_text(
+        '<GDAL_WMS><Service name="TMS"><ServerUrl>http://127.0.0.1:9/${z}/${x}/${y}.png</ServerUrl></Service>'
+        "<DataWindow><UpperLeftX>0</UpperLeftX><UpperLeftY>9</UpperLeftY><LowerRightX>9</LowerRightX><LowerRightY>0"
+        "</LowerRightY><TileLevel>1</TileLevel></DataWindow><Projection>EPSG:4326</Projection></GDAL_WMS>"
+    )
+    for path in (virtual, web):
+        with pytest.raises(InvalidItem, match="only GeoTIFF and JPEG 2000 are") as error:
+            open_sources([str(path)])
+        assert path.name in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("driver", ["GTiff", "HFA", "ENVI"])
+def test_formats_that_hold_their_own_pixels_are_read(tmp_path: Path, driver: str) -> None:
+    [scene] = opened(make_raster(tmp_path / "x_20230810_B02.img", driver=driver))
+    assert list(scene.bands) == ["B02"]
+
+
+@pytest.mark.parametrize(
+    ("transform", "crs", "reason"),
+    [
+        (Affine(math.nan, 0, 500_000, 0, -10, 5_100_000), "EPSG:32633", "is none"),
+        (Affine(10, 0, math.inf, 0, -10, 5_100_000), "EPSG:32633", "is none"),
+        (Affine(10, 10, 500_000, 10, 10, 5_100_000), "EPSG:32633", "is none"),
+        (Affine(1e-3, 0, 500_000, 0, -1e-3, 5_100_000), "EPSG:32633", "pixels of 0.001 x 0.001 m"),
+        (Affine(10, 0, 500_000, 0, -2e5, 5_100_000), "EPSG:32633", r"pixels of 10 x 2e\+05 m"),
+        (Affine(10, 0, 15, 0, -10, 45), "EPSG:4326", r"pixels of 1.11e\+06"),
+        (Affine(1e-8, 0, 15, 0, -1e-8, 45), "EPSG:4326", "pixels of 0.00111"),
+    ],
+)
+def test_grids_on_which_nothing_can_be_placed(tmp_path: Path, transform: Affine, crs: str, reason: str) -> None:
+    path = make_raster(tmp_path / "x_B02.tif", crs=crs)
+    with rasterio.open(path, "r+") as file:
+        file.transform = transform
+    with pytest.raises(InvalidItem, match=reason) as error:
+        open_sources([str(path)])
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("pixel", "crs", "origin"),
+    [
+        (0.01, "EPSG:32633", (500_000.0, 5_100_000.0)),
+        (1e-4, "EPSG:4326", (15.0, 45.0)),
+        (30.0, "EPSG:2263", (9e5, 2e5)),
+    ],
+)
+def test_fine_coarse_and_odd_units_are_grids(
+    tmp_path: Path, pixel: float, crs: str, origin: tuple[float, float]
+) -> None:
+    assert opened(make_raster(tmp_path / "x_B02.tif", pixel=pixel, crs=crs, origin=origin))
 
 
 def test_a_file_without_a_grid(tmp_path: Path) -> None:

@@ -157,6 +157,30 @@ def test_a_bad_spec(saved, change):
         load_checkpoint(saved)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"spec": {"bands": null}}', "bands: None is no list"),
+        ('{"spec": {"bands": 5}}', "bands: 5 is no list"),
+        ('{"spec": {"bands": "B02"}}', "bands: 'B02' is no list"),
+        ('{"spec": {"bands": [[1], {}]}}', "made for the bands"),
+        ('{"spec": {"name": "x", "widths": [8, 8, 12, 12], "depths": [1, 1, 1, 1], "margin": Infinity}}', "margin"),
+        (
+            '{"spec": {"name": "x", "widths": [8, 8, 12, 12], "depths": [1, 1, 1, 1], "margin": 1025}}',
+            "margin: 1025 is beyond",
+        ),
+        ('{"spec": ' + "[" * 100_000 + "]" * 100_000 + "}", "not readable JSON"),
+    ],
+    ids=["null", "number", "text", "nested", "infinity", "margin", "deep"],
+)
+def test_cards_of_every_wrong_kind(saved, text, said):
+    saved.with_suffix(".json").write_text(text)
+    with pytest.raises(InvalidCheckpoint, match=said) as caught:
+        load_checkpoint(saved)
+    assert "\n" not in str(caught.value)
+    assert str(saved) in str(caught.value)
+
+
 def test_other_shapes_and_foreign_tensors(saved, generator):
     resign(saved, spec=SPEC.model_dump(mode="json") | {"widths": [8, 8, 12, 16]})
     with pytest.raises(InvalidCheckpoint, match="has shape"):
