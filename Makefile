@@ -52,8 +52,9 @@ lint: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A worker for each core, a file of tests always in one worker: what its fixtures made is used again.
 test: lint
-	$(BIN)/python -m pytest $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST)
 
 format: dev
 	$(BIN)/ruff check --fix
