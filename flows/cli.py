@@ -6,6 +6,7 @@ Exit status: 0 done, 1 some scene failed or is invalid (or a server did not answ
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -18,9 +19,9 @@ from types import FrameType
 
 import typer
 
-from flows import demo, plan, run, status
+from flows import demo, interrupts, plan, run, status
 
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, interrupts.STATUS
 
 app = typer.Typer(
     name="decloud",
@@ -50,10 +51,12 @@ def _version(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (this process's own if None) and return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with _one_line_warnings(), _interruptible():
+    interrupts.forget()
+    with _one_line_warnings(), _logged(debug="--debug" in given), _interruptible():
         try:
             result = app(args=given, prog_name="decloud", standalone_mode=False)
         except KeyboardInterrupt:
+            _say("interrupted")
             return INTERRUPTED
         except BrokenPipeError:
             # Whoever read our output has left; flushing it at exit would complain again.
@@ -62,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except typer.Abort:
             return INTERRUPTED
         except Exception as error:  # noqa: BLE001 - the last line of defence: each error ends as one line and a status
+            if interrupts.asked():
+                # Whatever it is, it came of the ctrl-C: an import that was broken off, for one.
+                _say("interrupted")
+                return INTERRUPTED
             if "--debug" in given:
                 traceback.print_exception(error)
             _say(f"error: {_message(error)}")
@@ -97,13 +104,14 @@ def _message(error: Exception) -> str:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """The first ctrl-C stops in order, the second at once."""
+    """The first ctrl-C stops in order, the second at once. The first is kept in mind: an import may swallow it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def first(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         signal.signal(signal.SIGINT, second)
+        interrupts.ask()
         _say("stopping: the blocks in flight are finished first; ctrl-C again leaves at once")
         raise KeyboardInterrupt
 
@@ -115,6 +123,20 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _logged(*, debug: bool) -> Iterator[None]:
+    """What our packages log (tracebacks of what nobody foresaw) on standard error with --debug, else nowhere."""
+    handler = logging.StreamHandler() if debug else logging.NullHandler()
+    loggers = [logging.getLogger(name) for name in ("catalogs", "pipeline", "srgan")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from flows.selection import Selection, select
 from flows.summary import RunSummary, SceneSummary
 from flows.watch import Lines, Silent
 from pipeline.errors import PipelineError
+from pipeline.hrefs import without_credentials
 from pipeline.progress import Progress
 from srgan.errors import ModelError
 
@@ -104,9 +105,17 @@ def decloud_aoi(
     return _run(request)
 
 
+def _scene_run_name() -> str:
+    """`decloud-scene T33TWL_B02.tif`: the first source's name, without the query in which a signed URL keeps its secret."""
+    from prefect.runtime import flow_run
+
+    first = str(flow_run.parameters["request"].sources[0])
+    return f"decloud-scene {without_credentials(first).rstrip('/').rpartition('/')[2]}"
+
+
 @flow(
     name="decloud-scene",
-    flow_run_name="decloud-scene {request.sources[0]}",
+    flow_run_name=_scene_run_name,
     persist_result=False,
     validate_parameters=True,
 )
@@ -129,8 +138,10 @@ def _run(request: AreaRequest | SceneRequest) -> RunSummary:
     plain_errors(CatalogError, PipelineError, ModelError, SceneNotDone, RunNotDone)
     logger = get_run_logger()
     selection = search_task(request)
-    for problem in selection.problems:
-        logger.warning(problem)
+    for line in (*selection.problems, *selection.warnings):
+        logger.warning(line)
+    for line in selection.remarks:
+        logger.info(line)
     summary = run_all(request, selection, Silent(), _in_task)
     publish_run(summary)
     logger.log(logging.WARNING if summary.failed else logging.INFO, summary.headline)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows import options
+from flows.folder import output_folder
+from flows.interrupts import told
 
 if TYPE_CHECKING:
     from flows.summary import RunSummary
@@ -33,7 +35,9 @@ Offline, no arguments needed, under two minutes on two cores. Exit status: 1 whe
 
 
 def demo(
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where area, truth and products go.")] = Path("demo"),
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", parser=output_folder, help="Where area, truth and products go.")
+    ] = Path("demo"),
     size: Annotated[
         int, typer.Option(metavar="PX", min=96, help="Edge of the area, pixels of 10 m; a multiple of 6.")
     ] = 720,
@@ -43,6 +47,14 @@ def demo(
     debug: options.Debug = False,  # noqa: FBT002, ARG001 - looked at by `main`
 ) -> None:
     """Replaced by `_HELP`."""
+    with told(output):
+        _demo(output, size, checkpoint, json=json, quiet=quiet)
+
+
+demo.__doc__ = _HELP
+
+
+def _demo(output: Path, size: int, checkpoint: str | None, *, json: bool, quiet: bool) -> None:
     from flows.run import print_summary, run_in_prefect
     from pipeline.simulation.simulate import simulate_area
 
@@ -78,9 +90,6 @@ def demo(
         print_summary(summary)
         _print(comparisons, area, summary, picture, enough=enough)
     raise typer.Exit(0 if enough else 1)
-
-
-demo.__doc__ = _HELP
 
 
 def _compare(area: Simulated, summary: RunSummary, output: Path) -> tuple[list[TruthComparison], Path]:

@@ -19,6 +19,8 @@ def prepare_environment(*, quiet: bool = False) -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # The first start makes the database: 20 s, the default, are not enough on a small machine.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    # The traceback of what nobody foresaw goes where Prefect's own go.
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "pipeline")
     # What the scenes have to say is in their artifacts and on our own screen.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR" if quiet else "INFO")
     if "PREFECT_HOME" not in os.environ and not _configured():

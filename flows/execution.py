@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import shapely
 
 from catalogs.item import SceneItem
+from flows.folder import check_folder
+from flows.interrupts import check, checked
 from flows.record import write_record
 from flows.request import NAMED_MASKS, AreaRequest, SceneRequest
 from flows.selection import Selection, label
@@ -23,6 +26,7 @@ from pipeline.journal import Journal
 from pipeline.progress import Progress
 from pipeline.runner import run_scene
 from pipeline.settings import DecloudSettings, Resources
+from pipeline.tiling import Axis
 
 
 @dataclass(frozen=True)
@@ -61,20 +65,37 @@ def decloud_one(work: SceneWork, progress: Progress) -> SceneSummary:
         area=shapely.from_wkt(work.area) if work.area is not None else None,
         resources=work.resources,
         overwrite=work.overwrite,
-        progress=progress,
+        progress=checked(progress),
     )
     return summarize(outcome, work.name)
 
 
 def check_once(request: AreaRequest | SceneRequest) -> None:
-    """Raise InvalidSettings for what would make every scene invalid: no such checkpoint, no such mask, no folder."""
-    checkpoint_reach(request.settings.checkpoint)
+    """Raise InvalidSettings for what would make every scene invalid: checkpoint, tiles, mask, folder."""
+    check_folder(request.output)
+    _check_tiles(request.settings)
     mask = request.settings.mask
-    if mask not in NAMED_MASKS and not Path(mask).is_file():
+    if mask not in NAMED_MASKS and not os.path.isfile(mask):  # noqa: PTH113 - Path.is_file raises for a name that is too long
         raise InvalidSettings(f"--mask {mask}: no such file; use {', '.join(NAMED_MASKS)}, or the path of a raster")
-    existing = next((path for path in (request.output, *request.output.absolute().parents) if path.exists()), None)
-    if existing is not None and not existing.is_dir():
-        raise InvalidSettings(f"--output {request.output}: {existing} is a file; name a folder")
+
+
+def _check_tiles(settings: DecloudSettings) -> None:
+    """Raise InvalidSettings where tile and overlap fit neither each other nor the checkpoint."""
+    margin, grid = checkpoint_reach(settings.checkpoint)
+    tile, overlap = settings.tile, settings.overlap
+    if overlap is None:
+        if tile < 2 * margin:
+            raise InvalidSettings(
+                f"--tile {tile}: --checkpoint {settings.checkpoint} needs a --tile of at least "
+                f"{-(-2 * margin // 64) * 64}, twice its margin of {margin}, or a smaller --overlap"
+            )
+        return
+    if overlap > tile // 2:
+        raise InvalidSettings(f"--overlap {overlap}: at most {tile // 2} with --tile {tile}")
+    try:
+        Axis(length=tile, tile=tile, overlap=overlap, grid=grid)
+    except InvalidSettings as error:
+        raise InvalidSettings(f"--overlap {overlap}: {error}") from None
 
 
 def run_all(
@@ -97,6 +118,7 @@ def run_all(
     scenes = []
     with watcher:
         for number, item in enumerate(selection.items, 1):
+            check()
             work = SceneWork(
                 journal.run, label(item), number, len(selection.items), item, output, request.settings, request.resources.resources(),
                 selection.candidates(item, request.settings), area, request.overwrite,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from flows.folder import output_folder
 from pipeline.errors import InvalidSettings
 
 if TYPE_CHECKING:
@@ -112,9 +113,12 @@ Workers = Annotated[
     typer.Option(metavar="N", show_default="all cores", help="Tiles side by side on a CPU."),
 ]
 OptionalOutput = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Folder of the products, to see what is done.")
+    Path | None,
+    typer.Option(metavar="DIR", parser=output_folder, help="Folder of the products, to see what is done."),
 ]
-Output = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the products, a static STAC catalogue.")]
+Output = Annotated[
+    Path, typer.Option(metavar="DIR", parser=output_folder, help="Folder of the products, a static STAC catalogue.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress; errors and results only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="A traceback with an error.")]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from flows import options
+from flows.interrupts import check
 
 if TYPE_CHECKING:
     from flows.request import AreaRequest, SceneRequest
@@ -60,11 +61,13 @@ def plan(
         # Checksums are remembered beside the products; where there are none yet, nothing is left behind.
         given["output"] = output if output is not None and output.is_dir() else Path(nowhere)
         request = options.build_request(given)
+        from flows.execution import check_once
+        from flows.run import tell_selection
         from flows.selection import select
 
         selection = select(request)
-        for problem in selection.problems:
-            sys.stderr.write(f"warning: {problem}\n")
+        tell_selection(selection, quiet=quiet)
+        check_once(request)
         plans = _plans(request, selection, quiet=quiet)
     _print(plans, selection, as_json=json)
     bad = bool(selection.problems) or any(scene.state == "invalid" for scene in plans)
@@ -82,6 +85,7 @@ def _plans(request: AreaRequest | SceneRequest, selection: Selection, *, quiet: 
     plans = []
     with watcher(quiet=quiet) as told:
         for number, item in enumerate(selection.items, 1):
+            check()
             told.scene(number, len(selection.items), label(item))("plan", 0, 1)
             plans.append(
                 plan_scene(
@@ -102,7 +106,9 @@ def _print(plans: Sequence[ScenePlan], selection: Selection, *, as_json: bool) -
 
     if as_json:
         scenes = [asdict(scene) | {"when": scene.when.isoformat()} for scene in plans]
-        print_json({"scenes": scenes, "problems": selection.problems, "note": selection.note})
+        print_json(
+            {"scenes": scenes, "problems": selection.problems, "warnings": selection.warnings, "note": selection.note}
+        )
         return
     if not plans:
         sys.stdout.write(selection.note + "\n")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows import options
+from flows.interrupts import told
 from flows.watch import watcher
 
 if TYPE_CHECKING:
     from flows.request import AreaRequest, SceneRequest
+    from flows.selection import Selection
     from flows.summary import RunSummary
 
 _HELP = """Decloud scenes, and publish the products as a static STAC catalogue.
@@ -59,12 +61,10 @@ def run(
     debug: options.Debug = False,  # noqa: FBT002 - looked at by `main`
 ) -> None:
     """Replaced by `_HELP`."""
-    request = options.build_request(locals())
-    try:
+    values = dict(locals())
+    with told(output):
+        request = options.build_request(values)
         summary = (run_in_prefect if prefect else run_directly)(request, quiet=quiet)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"interrupted: finished blocks are kept in {output}; the same command goes on from there\n")
-        raise typer.Exit(130) from None
     print_summary(summary, as_json=json)
     raise typer.Exit(1 if summary.failed else 0)
 
@@ -78,8 +78,7 @@ def run_directly(request: AreaRequest | SceneRequest, *, quiet: bool = False) ->
     from flows.selection import select
 
     selection = select(request)
-    for problem in selection.problems:
-        sys.stderr.write(f"warning: {problem}\n")
+    tell_selection(selection, quiet=quiet)
     return run_all(request, selection, watcher(quiet=quiet))
 
 
@@ -91,6 +90,15 @@ def run_in_prefect(request: AreaRequest | SceneRequest, *, quiet: bool = False) 
     from flows.decloud import run_flow
 
     return run_flow(request)
+
+
+def tell_selection(selection: Selection, *, quiet: bool = False) -> None:
+    """Say on standard error what is wrong with a selection or worth knowing."""
+    for line in (*selection.problems, *selection.warnings):
+        sys.stderr.write(f"warning: {line}\n")
+    if not quiet:
+        for line in selection.remarks:
+            sys.stderr.write(f"note: {line}\n")
 
 
 def print_summary(summary: RunSummary, *, as_json: bool = False) -> None:

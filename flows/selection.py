@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from catalogs.files import open_sources
 from catalogs.item import SceneItem
 from catalogs.query import Query
 from catalogs.search import SearchResult, search
+from flows.remarks import date_unknown, missing_files, remote_files, unused_sources
 from flows.request import AreaRequest, SceneRequest
 from pipeline.settings import DecloudSettings
 
@@ -29,11 +30,15 @@ class Selection:
     others: tuple[SceneItem, ...] = ()
     """Every scene that may serve as another date, `items` among them."""
     problems: tuple[str, ...] = ()
-    """What the catalogue names and could not be read, one line each."""
+    """What the catalogue or an item names and could not be read, one line each: the run has then failed in part."""
     area: BaseGeometry | None = None
     """EPSG:4326."""
     note: str = ""
     """Why there are no items, where there are none."""
+    warnings: tuple[str, ...] = ()
+    """What makes the products worse than they could be, one line each."""
+    remarks: tuple[str, ...] = ()
+    """What is as it should be and good to know, one line each."""
 
     def candidates(self, item: SceneItem, settings: DecloudSettings) -> tuple[SceneItem, ...]:
         """The dates that `item` may be restored from.
@@ -64,6 +69,10 @@ def select(request: AreaRequest | SceneRequest) -> Selection:
     touches; InvalidItem for files that are no scenes; SourceUnavailable where a catalogue does not answer.
     """
     found = _from_catalogue(request) if isinstance(request, AreaRequest) else _from_sources(request)
+    return _with_remarks(_only(request, found), request)
+
+
+def _only(request: AreaRequest | SceneRequest, found: Selection) -> Selection:
     if not request.only:
         return found
     missing = sorted(set(request.only) - {item.id for item in found.items})
@@ -71,6 +80,20 @@ def select(request: AreaRequest | SceneRequest) -> Selection:
         raise InvalidQuery(f"{', '.join(missing)}: not found any more in {_where(request)}")
     items = tuple(item for item in found.items if item.id in request.only)
     return Selection(items, found.others, found.problems, found.area)
+
+
+def _with_remarks(found: Selection, request: AreaRequest | SceneRequest) -> Selection:
+    """The same with what there is to say of its scenes."""
+    settings = request.settings
+    problems, warnings, remarks = [*found.problems], [], []
+    for item in found.items:
+        problems += missing_files(item, settings)
+        remarks += remote_files(item, settings)
+        warnings += date_unknown(item)
+        if isinstance(request, SceneRequest):
+            # Whoever names several scenes means them to help each other; a catalogue just holds what it holds.
+            warnings += unused_sources(item, found.others, found.candidates(item, settings), settings)
+    return replace(found, problems=tuple(problems), warnings=tuple(warnings), remarks=tuple(remarks))
 
 
 def _from_sources(request: SceneRequest) -> Selection:
@@ -105,6 +128,8 @@ def _why_none(request: AreaRequest, area: AreaOfInterest, start: datetime, end: 
     except CatalogError:
         # An API holds the whole Earth and does not list it.
         return line
+    if not everything.items and not everything.problems:
+        return f"{request.catalog}: the catalogue holds no items: nothing to do"
     _check_area(area, everything.items, request.catalog, request.dates)
     there = [item for item in everything if Query(area).matches(item)]
     if there:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows import options
+from flows.interrupts import told
 
 if TYPE_CHECKING:
     from flows.state import FolderState
@@ -64,13 +65,8 @@ def _retry(folder: Path, state: FolderState, *, quiet: bool) -> None:
         sys.stderr.write("nothing failed: nothing to retry\n")
     for run, scenes in state.retried.items():
         request = read_record(folder, run).request
-        try:
+        with told(folder):
             run_directly(request.model_copy(update={"only": scenes}), quiet=quiet)
-        except KeyboardInterrupt:
-            sys.stderr.write(
-                f"interrupted: finished blocks are kept in {folder}; the same command goes on from there\n"
-            )
-            raise typer.Exit(130) from None
 
 
 def _print(state: FolderState) -> None:

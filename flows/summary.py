@@ -24,6 +24,8 @@ class Figures:
     """Gradient at tile borders against elsewhere; 1 = no seam, None where nothing was restored."""
     thumbnail: str = ""
     """Path of the small picture, before and after."""
+    remark: str = ""
+    """Why none of the other dates was used, where there were some."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class SceneSummary:
         if self.state == "unchanged":
             return f"unchanged: {self.product} was made by the same run before"
         shares = ", ".join(f"{name} {share}" for name, share in shares_shown(self.figures).items() if share != "0 %")
-        return f"done in {self.seconds:.1f} s: {shares}"
+        remark = f"; {self.figures.remark}" if self.figures.remark else ""
+        return f"done in {self.seconds:.1f} s: {shares}{remark}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class RunSummary:
     output: str
     scenes: tuple[SceneSummary, ...] = ()
     problems: tuple[str, ...] = ()
-    """What the catalogue names and could not be read."""
+    """What the catalogue or an item names and could not be read."""
     note: str = ""
     """Why there are no scenes, where there are none."""
 
@@ -85,7 +88,11 @@ class RunSummary:
             for state in ("done", "unchanged", "failed", "invalid", "interrupted")
         }
         ended = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        unread = f"; {len(self.problems)} unreadable in the catalogue" if self.problems else ""
+        unread = (
+            f"; {len(self.problems)} {'file or item' if len(self.problems) == 1 else 'files or items'} could not be read"
+            if self.problems
+            else ""
+        )
         return f"{len(self.scenes)} scene{'s' if len(self.scenes) > 1 else ''}: {ended}{unread}"
 
     def document(self) -> dict[str, Any]:
@@ -103,8 +110,21 @@ def summarize(outcome: SceneOutcome, name: str) -> SceneSummary:
         dict(product.provenance),
         product.item["properties"].get("declouder:seam_score"),
         str(product.folder / thumbnail) if thumbnail else "",
+        _unused(product.item["properties"]),
     )
     return SceneSummary(outcome.scene, name, outcome.state, outcome.reason, outcome.seconds, str(product.path), figures)
+
+
+def _unused(properties: Mapping[str, Any]) -> str:
+    """Why a product was made without any of the other dates that there were.
+
+    >>> _unused({"declouder:references": [], "declouder:references_skipped": {"B": "cloudy where it is needed"}})
+    'no other date was used: B: cloudy where it is needed'
+    """
+    skipped = properties.get("declouder:references_skipped") or {}
+    if properties.get("declouder:references") or not skipped:
+        return ""
+    return "no other date was used: " + "; ".join(f"{name}: {reason}" for name, reason in sorted(skipped.items()))
 
 
 def shares_shown(figures: Figures) -> dict[str, str]:

@@ -58,6 +58,8 @@ def print_run(summary: RunSummary) -> None:
     for scene in summary.scenes:
         if not scene.good:
             print_reason(scene.scene, scene.state, scene.reason)
+        elif scene.figures.remark:
+            sys.stdout.write(f"{scene.name}: {scene.figures.remark}\n")
     sys.stdout.write(summary.headline + "\n")
 
 

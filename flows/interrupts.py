@@ -1,0 +1,76 @@
+"""Ctrl-C, remembered: an exception that comes during an import or in a destructor may be swallowed there, and is raised again.
+
+The signal handler calls `ask`; whoever begins something new calls `check`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.progress import Progress
+
+STATUS = 130
+GRACE = 60.0
+"""Seconds that blocks in flight have to be finished before the threads that compute them stop too."""
+
+_asked: float | None = None
+
+
+def ask() -> None:
+    """Ctrl-C was pressed."""
+    global _asked
+    _asked = time.monotonic()
+
+
+def forget() -> None:
+    """A new command line begins."""
+    global _asked
+    _asked = None
+
+
+def asked() -> bool:
+    """Whether ctrl-C was pressed since the command line began."""
+    return _asked is not None
+
+
+def check() -> None:
+    """Raise KeyboardInterrupt where ctrl-C was pressed, once more if need be.
+
+    Threads other than the main one first finish what they are at.
+    """
+    if _asked is None:
+        return
+    if threading.current_thread() is threading.main_thread() or time.monotonic() - _asked > GRACE:
+        raise KeyboardInterrupt
+
+
+def checked(progress: Progress) -> Progress:
+    """`progress`, which is told of each stage and tile, and stops there if it is to."""
+
+    def tell(stage: str, done: int, total: int) -> None:
+        check()
+        progress(stage, done, total)
+
+    return tell
+
+
+@contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Around a run that writes to `folder`: ctrl-C, whatever came of it, ends in one line and status 130."""
+    try:
+        yield
+        check()
+    except BaseException as error:
+        if not (asked() or isinstance(error, KeyboardInterrupt)):
+            raise
+        sys.stderr.write(f"interrupted: finished blocks are kept in {folder}; the same command goes on from there\n")
+        raise typer.Exit(STATUS) from None
