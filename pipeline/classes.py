@@ -24,8 +24,6 @@ from pipeline.scene import Scene, pixel_metres
 NODATA, CLEAR, THIN, THICK, SHADOW, SNOW = range(6)
 CLASSES = ("nodata", "clear", "thin", "thick", "shadow", "snow")
 """Names by class code."""
-CLOUDY = (THIN, THICK, SHADOW)
-"""Classes whose pixels are restored."""
 CLASSES_TAG = "DECLOUDER_CLASSES"
 """Tag of a raster that holds these class codes, already grown; its value is `1`."""
 

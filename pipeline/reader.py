@@ -244,18 +244,6 @@ def _blocks_end(dataset: DatasetReader) -> int | None:
     return max(ends, default=None)
 
 
-def window_in(rows: slice, cols: slice, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """`rows`, `cols` cut to a grid of `shape` (rows, cols).
-
-    >>> window_in(slice(-3, 5), slice(8, 20), (10, 12))
-    (slice(0, 5, None), slice(8, 12, None))
-    """
-    return (
-        slice(max(rows.start, 0), min(rows.stop, shape[0])),
-        slice(max(cols.start, 0), min(cols.stop, shape[1])),
-    )
-
-
 def step_for(shape: tuple[int, int], pixels: int) -> int:
     """Smallest multiple of 6 (or 1) that thins `shape` to at most `pixels`: it fits every nested grid.
 

@@ -7,7 +7,6 @@ folder belongs to one run key: another input, parameter or checkpoint never sees
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import zipfile
 from dataclasses import dataclass
@@ -57,7 +56,3 @@ class Staging:
             return None
         provenance = arrays.pop("provenance", None)
         return None if provenance is None else BlockResult(rows, cols, arrays, provenance)
-
-    def remove(self) -> None:
-        """Forget all blocks."""
-        shutil.rmtree(self.folder, ignore_errors=True)
