@@ -80,17 +80,18 @@ def attainable(batch: Batch, default: Tensor) -> Tensor:
 
 
 def visibility(cloudy: Tensor, target: Tensor) -> Tensor:
-    """Share of the ground's light that passes the cloud twice, (B, 13, H, W) -> (B, 1, H, W), from both images' blue, green and red.
+    """Share of the light of the ground that arrives through the cloud or in its shadow, (B, 13, H, W) -> (B, 1, H, W), from both images' blue, green and red.
 
-    A layer of reflectance R over a ground x shows R + (1 - R)^2 x / (1 - R x), so R = (y - x) / (1 - 2 x + x y). In shadow R < 0
-    and everything is seen.
+    A layer of reflectance R over a ground x shows R + (1 - R)^2 x / (1 - R x), so R = (y - x) / (1 - 2 x + x y). Where it is darker
+    than the ground, in shadow, it is the square of what light is left: deep shadow hides the ground too, and to brighten it is a gamble.
     """
     seen, ground = (
         F.avg_pool2d(image[:, 1:4].mean(1, keepdim=True), 5, 1, 2, count_include_pad=False)
         for image in (cloudy, target)
     )
     reflected = (seen - ground) / (1 - 2 * ground + ground * seen).clamp_min(0.1)
-    return (1 - reflected.clamp(0, 1)).square()
+    lit = (seen / ground.clamp_min(1e-3)).clamp(0, 1)
+    return torch.where(reflected >= 0, 1 - reflected.clamp(0, 1), lit).square()
 
 
 def masked_mean(values: Tensor, weight: Tensor) -> Tensor:

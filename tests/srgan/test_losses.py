@@ -107,7 +107,7 @@ def test_visibility_is_that_of_the_layer(reflected):
     sky = reflected + (1 - reflected) ** 2 * ground / (1 - reflected * ground)
     torch.testing.assert_close(visibility(sky, ground), torch.full((1, 1, 16, 16), (1 - reflected) ** 2))
     shadow = visibility(0.5 * ground, ground)
-    torch.testing.assert_close(shadow, torch.ones_like(shadow))
+    torch.testing.assert_close(shadow, torch.full_like(shadow, 0.25))
 
 
 def test_only_what_is_seen_is_asked_for():
