@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pystac_client.exceptions import APIError
-from pystac_client.stac_api_io import StacApiIO
-from urllib3 import Retry
+from typing import TYPE_CHECKING, Any
 
 from catalogs.errors import CatalogError, InvalidItem, SourceUnavailable
 from catalogs.hrefs import is_remote
+
+if TYPE_CHECKING:
+    from pystac_client.exceptions import APIError
+    from pystac_client.stac_api_io import StacApiIO
 
 TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and between two pieces of an answer."""
@@ -46,6 +46,10 @@ class Problem:
 @contextmanager
 def session() -> Iterator[StacApiIO]:
     """A connection pool for `read_json` and pystac-client, closed at the end."""
+    # These take half a second to import, and local files need none of them.
+    from pystac_client.stac_api_io import StacApiIO
+    from urllib3 import Retry
+
     retry = Retry(
         total=RETRIES,
         backoff_factor=BACKOFF,
@@ -68,6 +72,8 @@ def read_json(href: str, io: StacApiIO) -> dict[str, Any]:
     if is_remote(href):
         if not href.lower().startswith("http"):
             raise InvalidItem(f"{href}: catalogues are read by path or http(s) URL")
+        from pystac_client.exceptions import APIError
+
         try:
             text = io.read_text(href)
         except APIError as error:

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
-from catalogs.api import search_api
 from catalogs.documents import Document, Problem, links_of, read_json, session
 from catalogs.errors import CatalogError, InvalidItem, InvalidQuery
 from catalogs.hrefs import absolute, folder_of, is_remote
@@ -56,10 +55,14 @@ def search(query: Query, source: str) -> SearchResult:
     href = known.url if known and known.url else _entry(source)
     with session() as io:
         if known:
+            from catalogs.api import search_api
+
             return _collect(query, search_api(query, href, known, io), known)
         document = read_json(href, io)
         kind = document.get("type")
         if "conformsTo" in document or any(link["rel"] == "search" for link in links_of(document)):
+            from catalogs.api import search_api
+
             rules = next((rules for rules in known_sources().values() if rules.url == href.rstrip("/")), None)
             return _collect(query, search_api(query, href, rules, io), rules)
         if kind in ("Catalog", "Collection"):

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-from pystac_client.stac_api_io import StacApiIO
+from typing import TYPE_CHECKING, Any
 
 from catalogs.documents import Document, Problem, links_of, read_json
 from catalogs.errors import CatalogError, InvalidItem, SourceUnavailable
 from catalogs.hrefs import folder_of, is_remote, resolve_href
+
+if TYPE_CHECKING:
+    from pystac_client.stac_api_io import StacApiIO
 
 _THREADS = 8
 

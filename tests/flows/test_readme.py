@@ -14,7 +14,7 @@ import pytest
 from flows import run as run_command
 from flows.cli import main
 from pipeline.simulation.simulate import Simulated
-from tests.flows.conftest import Decloud
+from tests.flows.conftest import Decloud, area_run
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,6 +72,36 @@ def test_commands_that_need_only_the_demo_run_as_written(
         assert "1 scene" in ended.out, command
     assert len(list((folder / "out").glob("*/provenance.tif"))) == 1
     assert len(list((folder / "out").glob("*/*.zarr"))) == 1
+
+
+def test_the_reading_example_runs_as_written(folder: Path, area: Simulated, decloud: Decloud) -> None:
+    (code,) = blocks("py")
+    output = folder / "read" / "out"
+    for kind in ("cog", "zarr"):
+        wanted = ("--dates", "2023-07-13", "--bands", "B04,B11")
+        assert decloud(*area_run(area, output, *wanted, "--format", kind)).status == 0
+    (cog,), (zarr,) = (list(output.glob(f"*/{name}")) for name in ("provenance.tif", "*.zarr"))
+    first, second = code.rsplit("bands = ", 1)
+    code = (
+        first.replace("ITEM", cog.parent.name)
+        + "assert int(bands.provenance.max()) > 1\nassert len(bands.data_vars) == 2\n"
+        + f"bands = {second}".replace("ITEM", zarr.stem)
+        + "print(bands.B04.shape, int(bands.provenance.max()))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=output.parent, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("(192, 192) ")
+
+
+def test_what_the_tree_of_a_product_names_is_there(folder: Path, area: Simulated, decloud: Decloud) -> None:
+    output = folder / "tree"
+    assert decloud(*area_run(area, output, "--dates", "2023-07-13", "--bands", "B02")).status == 0
+    tree = README.split("## What you get")[1].split("```")[1]
+    (made,) = [path.parent for path in output.glob("*/provenance.tif")]
+    for name in (path.name for path in [*made.iterdir(), *output.glob(".*")]):
+        known = name.replace(made.name, "<item-id>").replace("cloudmask.tif.", "*.").replace("provenance.tif.", "*.")
+        assert known in tree, name
+    assert sorted(path.name for path in output.glob(".*")) == [".cache", ".lock", ".staging"]
 
 
 def test_the_python_example_runs_as_written(folder: Path) -> None:
