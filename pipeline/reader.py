@@ -209,7 +209,16 @@ def _every(dataset: DatasetReader, index: int, step: int) -> NDArray[Any]:
 
 def _open(href: str) -> DatasetReader:
     try:
-        return DatasetReader(href, driver=list(_DRIVERS))
+        if not is_remote(href):
+            return DatasetReader(href, driver=list(_DRIVERS))
+        # `rasterio.open` finds the credentials of a bucket, but takes no list of drivers.
+        dataset: DatasetReader = rasterio.open(href)
+        if dataset.driver not in _DRIVERS:
+            dataset.close()
+            raise InvalidScene(
+                f"{href}: a file of GDAL's {dataset.driver} format is not read from afar; use {_DRIVERS[0]}"
+            )
+        return dataset
     except (RasterioError, OSError) as error:
         raise _translated(href, "cannot be opened", error) from error
 
