@@ -11,5 +11,21 @@ class InvalidSpec(ModelError):
     """A model specification or a setting holds a bad value."""
 
 
+class InvalidSettings(ModelError):
+    """A preset or a setting of a training does not exist or holds a bad value."""
+
+
+class InvalidStore(ModelError):
+    """A chip store is missing, damaged, or has no chips of a split."""
+
+
 class InvalidCheckpoint(ModelError):
     """A checkpoint is missing, damaged, unsafe or of another architecture."""
+
+
+class NotSaved(ModelError):
+    """A training state could not be written; the previous one is as it was."""
+
+
+class NotFinite(ModelError):
+    """The loss was not finite three times in a row."""

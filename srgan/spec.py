@@ -95,5 +95,5 @@ class ModelSpec(BaseModel):
         return cls(name="base", widths=(64, 128, 224, 416, 640, 960), depths=(1, 2, 2, 3, 3, 3), guidance=guidance)
 
 
-PRESETS = {"tiny": ModelSpec.tiny, "small": ModelSpec.small, "base": ModelSpec.base}
+SIZES = {"tiny": ModelSpec.tiny, "small": ModelSpec.small, "base": ModelSpec.base}
 """Constructors of the named sizes."""

@@ -30,7 +30,7 @@ from srgan.generator import Generator
 from srgan.losses import LossWeights, attainable, supervised_losses
 from srgan.metrics import rmse
 from srgan.score import first_guess_alone
-from srgan.spec import PRESETS
+from srgan.spec import SIZES
 from srgan.store import ChipStore
 
 LOG = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Run:
     def __init__(self, settings: TrainSettings) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
-        self.generator = Generator(PRESETS[settings.preset](settings.guidance))
+        self.generator = Generator(SIZES[settings.preset](settings.guidance))
         if settings.start:
             start = load_checkpoint(settings.start)
             if start.spec.widths != self.generator.spec.widths or start.spec.guidance != settings.guidance:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from srgan.errors import InvalidSpec
 from srgan.generator import Generator, parameter_count
-from srgan.spec import PRESETS, ModelSpec
+from srgan.spec import SIZES, ModelSpec
 from tests.srgan.made import inputs, lively
 
 torch.set_num_threads(1)
@@ -28,7 +28,7 @@ def equal(first, second) -> bool:
 @pytest.mark.parametrize(("preset", "millions"), [("tiny", (1.0, 2.0)), ("small", (5.0, 7.0)), ("base", (35.0, 50.0))])
 def test_sizes(preset, millions):
     with torch.device("meta"):
-        count = sum(parameter.numel() for parameter in Generator(PRESETS[preset]()).parameters())
+        count = sum(parameter.numel() for parameter in Generator(SIZES[preset]()).parameters())
     assert millions[0] * 1e6 < count < millions[1] * 1e6
 
 
