@@ -1,0 +1,97 @@
+"""SSIM against scikit-image and torchmetrics, MS-SSIM against torchmetrics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    structural_similarity_index_measure,
+)
+
+from srgan.errors import InvalidSpec
+from srgan.ssim import BETAS, ms_ssim, scale_count, ssim_map, ssim_parts
+
+torch.set_num_threads(1)
+
+
+def pair(bands: int, rows: int, cols: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """A rough image and a darker, noisier one of it, double."""
+    source = torch.Generator().manual_seed(seed)
+    first = torch.rand(2, bands, rows, cols, generator=source, dtype=torch.float64)
+    other = torch.rand(2, bands, rows, cols, generator=source, dtype=torch.float64)
+    return first, 0.6 * first + 0.3 * other
+
+
+def test_ssim_is_scikit_images():
+    first, second = (image[0, 0].numpy() for image in pair(1, 40, 32))
+    _, expected = structural_similarity(
+        first, second, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0, full=True
+    )
+    ours = ssim_map(torch.tensor(first)[None, None], torch.tensor(second)[None, None])[0, 0]
+    np.testing.assert_allclose(ours.numpy(), expected[5:-5, 5:-5], atol=1e-10)
+
+
+def test_ssim_is_torchmetrics():
+    first, second = pair(3, 48, 40)
+    expected = structural_similarity_index_measure(second, first, data_range=1.0, reduction="none")
+    torch.testing.assert_close(ssim_map(first, second).mean((1, 2, 3)), expected, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(256, 256), (180, 203)])
+def test_ms_ssim_is_torchmetrics(rows, cols):
+    first, second = pair(2, rows, cols)
+    assert scale_count(rows, cols) == 5
+    # torchmetrics joins the bands of a sample before it takes the power: one band at a time is the same thing.
+    expected = multiscale_structural_similarity_index_measure(
+        second.flatten(0, 1)[:, None], first.flatten(0, 1)[:, None], data_range=1.0, betas=BETAS, reduction="none"
+    )
+    ours = ms_ssim(first, second, torch.ones_like(first))
+    assert ours.min() < 0.9
+    torch.testing.assert_close(ours.flatten(), expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(("edge", "scales"), [(128, 4), (64, 3), (22, 2), (21, 1)])
+def test_smaller_tiles_have_fewer_scales_with_the_same_sum_of_exponents(edge, scales):
+    first, second = pair(1, edge, edge)
+    assert scale_count(edge, edge) == scale_count(edge, 999) == scales
+    betas = np.array(BETAS[:scales]) / sum(BETAS[:scales])
+    expected = multiscale_structural_similarity_index_measure(
+        second, first, data_range=1.0, betas=tuple(betas), reduction="none"
+    )
+    torch.testing.assert_close(ms_ssim(first, second, torch.ones_like(first))[:, 0], expected, atol=1e-9, rtol=0)
+
+
+def test_ms_ssim_looks_at_known_windows_only():
+    first, second = pair(2, 64, 64)
+    known = torch.ones_like(first)
+    known[:, 0, :, 32:] = 0
+    known[1, 1] = 0
+    ours = ms_ssim(first, second, known)
+    assert ours[1, 1] == 1  # nothing known: nothing unlike
+    assert ours[0, 1] == ms_ssim(first, second, torch.ones_like(first))[0, 1]
+    # By hand for the half: three scales, windows whose centre is in the left half.
+    expected, mine, theirs = 1.0, first[:1, :1], second[:1, :1]
+    for scale in range(3):
+        half = 32 >> scale
+        values = ssim_parts(mine, theirs)[0 if scale == 2 else 1]
+        expected *= values[..., : half - 5].mean().item() ** (BETAS[scale] / sum(BETAS[:3]))
+        mine, theirs = (torch.nn.functional.avg_pool2d(image, 2) for image in (mine, theirs))
+    assert ours[0, 0].item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_an_image_and_its_negative_give_a_finite_gradient():
+    first, _ = pair(1, 64, 64)
+    second = (1 - first).requires_grad_()
+    value = ms_ssim(first, second, torch.ones_like(first))
+    value.sum().backward()
+    assert (value > 0).all()
+    assert second.grad is not None
+    assert second.grad.isfinite().all()
+
+
+def test_a_tile_below_the_window_is_refused():
+    with pytest.raises(InvalidSpec, match="10x40 pixels: its window needs 11x11"):
+        ssim_map(torch.zeros(1, 1, 10, 40), torch.zeros(1, 1, 10, 40))
