@@ -87,10 +87,10 @@ class Generator(nn.Module):
         cloudy (B, 13, H, W) reflectance; present (B, 13) 1 where the band exists, else 0; mask (B, 1, H, W) probability of
         cloud or shadow, 0..1; valid (B, 1, H, W) 1 where the input holds data; references (B, T, 13, H, W) reflectance,
         harmonised to `cloudy`; reference_valid (B, T, 1, H, W) 1 where the reference holds clear data; days (B, T) signed
-        distance. T may be 0. H and W are multiples of `spec.multiple` (64). Values under valid == 0, reference_valid == 0
+        distance. T is 0 to `spec.max_references`. H and W are multiples of `spec.multiple` (64). Values under valid == 0, reference_valid == 0
         or present == 0 never matter, not even NaN; a pixel that is not finite in a present band counts as not valid.
 
-        Raises InvalidSpec for other shapes.
+        Raises InvalidSpec for other shapes and for more references.
         """
         self._check(cloudy, present, mask, valid, references, reference_valid, days)
         bands = present[:, :, None, None]
@@ -121,7 +121,7 @@ class Generator(nn.Module):
 
         offset, keep = self.correction(decoded).chunk(2, dim=1)
         # Through thin cloud the ground is still seen, in some bands better than in others: `keep` lets each band use it.
-        fill = (guess + self.spec.scale * offset + torch.tanh(keep) * (image - guess)).clamp(0, MAX_REFLECTANCE)
+        fill = (guess + self.spec.scale * offset + torch.tanh(keep) * (image - guess)).clamp(0.0, MAX_REFLECTANCE)
         opacity = torch.sigmoid(self.opacity(decoded) + 12 * (mask - 0.5))
         restored = ((1 - opacity) * image + opacity * fill) * bands
         return GeneratorOutput(restored, opacity, structure, gradient)
@@ -181,6 +181,8 @@ class Generator(nn.Module):
             raise InvalidSpec(
                 f"input of {channels} bands, {rows}x{cols} pixels: {bands} bands and sides that are multiples of {step} are needed"
             )
+        if dates > self.spec.max_references:
+            raise InvalidSpec(f"{dates} references: model {self.spec.name!r} takes at most {self.spec.max_references}")
         expected = (
             ("present", present, (batch, bands)),
             ("mask", mask, (batch, 1, rows, cols)),

@@ -24,6 +24,11 @@ from srgan.spec import BANDS, GROUPS
 FINE_LEVELS = 3
 """Levels of the gradient branch; the coarser ones belong to the structure branch."""
 
+# Constants of the module, brought to the type and place of their input by `type_as`: made anew in each call, they would tie an exported
+# graph to the device on which it was made.
+_MEMBERS = torch.tensor([[float(band in group) for band in BANDS] for group in GROUPS.values()])
+_SOBEL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
+
 
 class Branch(nn.Module):
     """Coarse to fine over the encoder's features of some levels, to a map of `out` channels at the finest of them."""
@@ -83,8 +88,7 @@ def fusion(kind: Literal["none", "concat", "error_feedback"], width: int, branch
 
 def band_groups(image: Tensor, present: Tensor) -> Tensor:
     """Means of the present bands of the four groups, (B, 13, H, W) and (B, 13) -> (B, 4, H, W); a group without a band is 0."""
-    member = torch.tensor([[float(band in group) for band in BANDS] for group in GROUPS.values()])
-    weight = member.to(present) * present[:, None, :]
+    weight = _MEMBERS.type_as(present) * present[:, None, :]
     weight = weight / weight.sum(2, keepdim=True).clamp_min(1.0)
     return torch.einsum("bgc,bchw->bghw", weight, image)
 
@@ -94,7 +98,7 @@ def sobel(image: Tensor) -> Tensor:
 
     Channels 0..C-1 grow to the right (d/dx), C..2C-1 downwards (d/dy). A ramp of slope 1 a pixel gives 1.
     """
-    kernel = image.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
+    kernel = _SOBEL.type_as(image)
     channels = image.shape[1]
     padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
     along = F.conv2d(padded, kernel.expand(channels, 1, 3, 3), groups=channels)

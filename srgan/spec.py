@@ -66,6 +66,11 @@ class ModelSpec(BaseModel):
         """Height and width of a tile must be multiples of this, pixels."""
         return 1 << self.levels
 
+    @property
+    def grid(self) -> int:
+        """Pixels of the coarsest cell: tiles that start on multiples of it agree where they overlap."""
+        return 1 << (self.levels - 1)
+
     def require_bands(self, names: Iterable[str]) -> tuple[int, ...]:
         """Channel numbers of the bands called `names`. Raises InvalidSpec where the model does not know one.
 
