@@ -5,12 +5,15 @@ The signal handler calls `ask`; whoever begins something new calls `check`.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
@@ -61,6 +64,29 @@ def checked(progress: Progress) -> Progress:
         progress(stage, done, total)
 
     return tell
+
+
+@contextmanager
+def noted(line: str) -> Iterator[None]:
+    """Around work that asks `asked` by itself: the first ctrl-C is only noted and answered by `line`, the second leaves at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def second(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        os._exit(STATUS)
+
+    def first(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        signal.signal(signal.SIGINT, second)
+        ask()
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    before = signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
