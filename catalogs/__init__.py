@@ -1,4 +1,4 @@
-"""Where the scenes are: STAC catalogues (static and API), a user's own files, areas of interest, dates. No pixels.
+"""Where the scenes and training pairs are: STAC catalogues (static and API), a user's own files, trees of patches. No pixels.
 
 `search` and `open_sources` return `SceneItem`s, in which every provider's names, offsets and hrefs have become ours:
 ESA's band names, what is still to be added to the DN, absolute paths or URLs that stay inside their catalogue. The
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from catalogs.errors import CatalogError, InvalidItem, InvalidQuery, SourceUnavailable
     from catalogs.files import open_sources
     from catalogs.item import BandAsset, SceneItem
+    from catalogs.pairs import PairTable
+    from catalogs.places import DatedImage, Found, Place, Reject, Window, find_places
     from catalogs.query import Query
     from catalogs.search import SearchResult
     from catalogs.sources import SourceRules, known_sources, signed
+    from catalogs.splits import Splits, split_hash
     from catalogs.stac import resolve_item
 
 _MODULES = {
@@ -32,9 +35,12 @@ _MODULES = {
     "errors": ("CatalogError", "InvalidItem", "InvalidQuery", "SourceUnavailable"),
     "files": ("open_sources",),
     "item": ("BandAsset", "SceneItem"),
+    "pairs": ("PairTable",),
+    "places": ("DatedImage", "Found", "Place", "Reject", "Window", "find_places"),
     "query": ("Query",),
     "search": ("SearchResult",),
     "sources": ("SourceRules", "known_sources", "signed"),
+    "splits": ("Splits", "split_hash"),
     "stac": ("resolve_item",),
 }
 
@@ -44,21 +50,30 @@ __all__ = [
     "Band",
     "BandAsset",
     "CatalogError",
+    "DatedImage",
+    "Found",
     "InvalidItem",
     "InvalidQuery",
+    "PairTable",
+    "Place",
     "Problem",
     "Query",
+    "Reject",
     "SceneItem",
     "SearchResult",
     "SourceRules",
     "SourceUnavailable",
+    "Splits",
+    "Window",
     "band_name",
+    "find_places",
     "known_sources",
     "open_sources",
     "parse_aoi",
     "parse_dates",
     "resolve_item",
     "signed",
+    "split_hash",
 ]
 
 

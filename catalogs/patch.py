@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from shapely.geometry import MultiPolygon, Polygon
 
 from catalogs.errors import InvalidItem
-
-if TYPE_CHECKING:
-    from pyproj import Transformer
+from catalogs.grid import Grid, crs_name
 
 SIZE = 256
 """Rows and columns of a patch."""
@@ -36,56 +29,6 @@ OPTICAL = Kind(13, "uint16", "Sentinel-2 patch")
 """B01..B08, B8A, B09..B12, DN = 10000 * reflectance."""
 RADAR = Kind(2, "float32", "Sentinel-1 patch")
 """VV, VH in dB."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where the pixels of a file are."""
-
-    crs: str
-    """`EPSG:32633`, or WKT where there is no code."""
-    transform: tuple[float, ...]
-    """Affine coefficients a, b, c, d, e, f."""
-    shape: tuple[int, int]
-    """Rows, cols."""
-
-    def same_as(self, other: Grid) -> bool:
-        """Whether both have the same pixels, to a hundredth of one at every corner."""
-        if self.crs != other.crs or self.shape != other.shape:
-            return False
-        pixel = abs(self.transform[0])
-        return all(
-            math.hypot(x - u, y - v) <= 0.01 * pixel
-            for (x, y), (u, v) in zip(self.corners(), other.corners(), strict=True)
-        )
-
-    def corners(self, row: int = 0, col: int = 0, shape: tuple[int, int] | None = None) -> list[tuple[float, float]]:
-        """Outer corners, in the CRS, of the window at (row, col): upper left, upper right, lower right, lower left."""
-        rows, cols = shape or self.shape
-        a, b, c, d, e, f = self.transform
-        edges = ((col, row), (col + cols, row), (col + cols, row + rows), (col, row + rows))
-        return [(a * x + b * y + c, d * x + e * y + f) for x, y in edges]
-
-    def outline(self, row: int = 0, col: int = 0, shape: tuple[int, int] | None = None) -> Polygon | MultiPolygon:
-        """The window's four corners as a polygon in EPSG:4326. Raises InvalidItem where grid and CRS do not fit."""
-        import shapely
-        from pyproj.exceptions import ProjError
-
-        from catalogs.footprint import split_antimeridian
-
-        try:
-            xs, ys = zip(*self.corners(row, col, shape), strict=True)
-            lon, lat = _to_lonlat(self.crs).transform(xs, ys, errcheck=True)
-        except ProjError as error:
-            raise InvalidItem(f"its grid does not fit its CRS: {error}") from None
-        if not all(map(math.isfinite, (*lon, *lat))) or max(map(abs, lat)) > 90.001:
-            raise InvalidItem("its grid lies outside the Earth: is its CRS wrong?")
-        # A ten-millionth of a degree is a centimetre: bytes that do not depend on the last bit of a projection.
-        points = [(round(x, 7), round(y, 7)) for x, y in zip(lon, lat, strict=True)]
-        area = split_antimeridian(Polygon(points))
-        if not isinstance(area, Polygon | MultiPolygon) or area.is_empty:
-            raise InvalidItem("its grid has no area")
-        return shapely.normalize(area)
 
 
 def read_patch(path: Path, kind: Kind) -> Grid:
@@ -128,8 +71,7 @@ def read_patch(path: Path, kind: Kind) -> Grid:
         raise InvalidItem("has no CRS: download it again, or set it with gdal_edit.py -a_srs")
     if transform.is_identity or transform.determinant == 0:
         raise InvalidItem("is not georeferenced: download it again")
-    code = crs.to_epsg()
-    return Grid(f"EPSG:{code}" if code else crs.to_wkt(), tuple(transform)[:6], shape)
+    return Grid(crs_name(crs), tuple(transform)[:6], shape)
 
 
 @contextmanager
@@ -140,10 +82,3 @@ def headers_only() -> Iterator[None]:
     # In a folder of thousands of patches a listing for each file would cost more than the headers.
     with Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
         yield
-
-
-@lru_cache(maxsize=256)
-def _to_lonlat(crs: str) -> Transformer:
-    from pyproj import Transformer
-
-    return Transformer.from_crs(crs, "EPSG:4326", always_xy=True)

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from catalogs.errors import InvalidItem
-from catalogs.patch import OPTICAL, RADAR, Grid, headers_only, read_patch
+from catalogs.grid import Grid
+from catalogs.patch import OPTICAL, RADAR, headers_only, read_patch
 from catalogs.places import DatedImage, Found, Place, Progress, Reject, ordered
 from catalogs.splits import Splits
 from catalogs.tree import rasters_in
@@ -60,13 +61,15 @@ def find_pairs(root: str, splits: Splits, progress: Progress) -> Found:
         first = sides.setdefault(key, {}).setdefault(side, path)
         if first != path:
             rejects.append(Reject(str(path), f"a second file of this name; read is {first}"))
-    places = []
+    places: list[Place] = []
     with headers_only():
         for number, (key, paths) in enumerate(sorted(sides.items()), 1):
             progress("headers", number, len(sides))
-            made = _place(key, paths, splits)
-            for entry in made:
-                (places if isinstance(entry, Place) else rejects).append(entry)  # type: ignore[arg-type]
+            for entry in _place(key, paths, splits):
+                if isinstance(entry, Place):
+                    places.append(entry)
+                else:
+                    rejects.append(entry)
     return ordered(places, rejects, root, "sen12mscr")
 
 

@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from catalogs.errors import InvalidItem
-from catalogs.patch import OPTICAL, RADAR, Grid, headers_only, read_patch
+from catalogs.grid import Grid
+from catalogs.patch import OPTICAL, RADAR, headers_only, read_patch
 from catalogs.places import DatedImage, Found, Place, Progress, Reject, ordered
 from catalogs.splits import Splits, official_list
 from catalogs.tree import rasters_in
