@@ -8,28 +8,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as format_tensors
 from torch import Tensor
 
+from srgan.archive import format_of
+from srgan.atomic import write_atomic, write_together
+from srgan.card import card_spec, read_card
 from srgan.errors import InvalidCheckpoint
-from srgan.generator import Generator
-from srgan.spec import BANDS, ModelSpec
+from srgan.generator import Generator, parameter_count
+from srgan.spec import ModelSpec
+
+__all__ = [
+    "PACKAGED",
+    "Checkpoint",
+    "card_spec",
+    "checkpoint_file",
+    "load_checkpoint",
+    "load_tensors",
+    "read_card",
+    "save_checkpoint",
+    "write_atomic",
+]
 
 PACKAGED = Path(__file__).parent / "weights"
 """Folder of the checkpoints that come with the package."""
-
-LARGEST_MARGIN = 1024
-"""Pixels, half the largest tile."""
 
 PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
 PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -62,6 +72,10 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
         raise InvalidCheckpoint(
             f"checkpoint {file}: cannot be read ({error.strerror}): check the path, or use `default`"
         ) from error
+    if format_of(file) is not None:
+        raise InvalidCheckpoint(
+            f"checkpoint {file}: an exported file, no checkpoint: give the .safetensors file that it was made from"
+        )
     if file.suffix in PICKLE_SUFFIXES or blob.startswith(PICKLE_MAGIC):
         raise InvalidCheckpoint(
             f"checkpoint {file}: a pickle can run any code and is not read: use a .safetensors file with its card"
@@ -89,7 +103,7 @@ def save_checkpoint(
 ) -> Path:
     """Write `path` (.safetensors) and its card atomically, weights as `dtype`; returns `path`.
 
-    `card` may hold anything that JSON holds; `name`, `spec`, `bands`, `margin` and `sha256` are written from the model. Weights that are
+    `card` may hold anything that JSON holds; `name`, `spec`, `bands`, `margin`, `parameters` and `sha256` are written from the model. Weights that are
     not finite in `dtype` raise InvalidCheckpoint and leave what was there.
     """
     if path.suffix != ".safetensors":
@@ -105,11 +119,12 @@ def save_checkpoint(
         "spec": spec.model_dump(mode="json"),
         "bands": list(spec.bands),
         "margin": spec.margin,
+        "parameters": parameter_count(generator),
         "sha256": hashlib.sha256(blob).hexdigest(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, blob)
-    write_atomic(path.with_suffix(".json"), (json.dumps(full, indent=1, allow_nan=False) + "\n").encode())
+    text = json.dumps(full, indent=1, allow_nan=False) + "\n"
+    write_together({path: blob, path.with_suffix(".json"): text.encode()})
     return path
 
 
@@ -124,54 +139,6 @@ def checkpoint_file(path: str | Path) -> Path:
         known = ", ".join(sorted(entry.stem for entry in PACKAGED.glob("*.safetensors"))) or "none"
         raise InvalidCheckpoint(f"checkpoint {text}: no such file; packaged ones: {known}")
     return file
-
-
-def read_card(file: Path) -> dict[str, Any]:
-    """The JSON card beside a weights' file."""
-    place = file.with_suffix(".json")
-    try:
-        card = json.loads(place.read_bytes())
-    except FileNotFoundError as error:
-        raise InvalidCheckpoint(
-            f"checkpoint {file}: its card {place.name} is not beside it: copy both files"
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidCheckpoint(
-            f"checkpoint {file}: its card {place.name} is not readable JSON: fetch it again"
-        ) from error
-    if not isinstance(card, dict):
-        raise InvalidCheckpoint(f"checkpoint {file}: its card {place.name} is no JSON object")
-    return card
-
-
-def card_spec(card: Mapping[str, Any], file: Path) -> ModelSpec:
-    """The `ModelSpec` of a card, checked."""
-    content = card.get("spec")
-    if not isinstance(content, dict):
-        raise InvalidCheckpoint(f"checkpoint {file}: its card has no `spec`: it is not a card of this program")
-    bands = content.get("bands", list(BANDS))
-    if not isinstance(bands, list | tuple):
-        raise InvalidCheckpoint(
-            f"checkpoint {file}: bad spec, bands: {bands!r:.40} is no list: made by another version?"
-        )
-    if tuple(bands) != BANDS:
-        raise InvalidCheckpoint(
-            f"checkpoint {file}: made for the bands {' '.join(map(str, bands))[:80]}, not {' '.join(BANDS)}"
-        )
-    try:
-        spec = ModelSpec.model_validate(content)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        raise InvalidCheckpoint(
-            f"checkpoint {file}: bad spec, {place}: {fault['msg']}: made by another version?"
-        ) from error
-    if spec.margin > LARGEST_MARGIN:
-        raise InvalidCheckpoint(
-            f"checkpoint {file}: bad spec, margin: {spec.margin} is beyond any tile (0..{LARGEST_MARGIN}): "
-            "made by another version?"
-        )
-    return spec
 
 
 def load_tensors(generator: Generator, blob: bytes, file: Path) -> None:
@@ -193,13 +160,3 @@ def load_tensors(generator: Generator, blob: bytes, file: Path) -> None:
         if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
             raise InvalidCheckpoint(f"checkpoint {file}: {name} holds values that are no finite real numbers")
     generator.load_state_dict({name: value.float() for name, value in tensors.items()})
-
-
-def write_atomic(path: Path, blob: bytes) -> None:
-    """Write a file so that `path` is either the old or the new one."""
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as target:
-        target.write(blob)
-        target.flush()
-        os.fsync(target.fileno())
-    temporary.replace(path)

@@ -29,3 +29,11 @@ class NotSaved(ModelError):
 
 class NotFinite(ModelError):
     """The loss was not finite three times in a row."""
+
+
+class InvalidExport(ModelError):
+    """An exported file, or what is asked of an export, cannot be used."""
+
+
+class ExportFailed(ModelError):
+    """An export could not be written, or does not compute what the generator computes; nothing was left behind."""
