@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import shapely
 
+from catalogs.apart import too_near
 from catalogs.documents import read_json, session
 from catalogs.errors import CatalogError, InvalidItem
 from catalogs.files import open_sources
@@ -36,8 +36,8 @@ from catalogs.sources import signed
 from catalogs.splits import Splits
 
 _THREADS = 8
-_NEAR = 0.5
-"""Share of a chip's edge."""
+NEAR = 0.5
+"""Share of a chip's edge that must lie between chips of different splits, at the least."""
 Key = tuple[str, str, float]
 """MGRS tile, processing level (empty where it is not known), pixel size."""
 
@@ -77,7 +77,8 @@ def find_stac(
             continue
         guard += made.count(None)
         places += [place for place in made if place is not None]
-    kept = _apart(places)
+    near = too_near([place.geometry for place in places], [place.split for place in places], NEAR)
+    kept = [place for number, place in enumerate(places) if number not in near]
     where = root if is_remote(root) or not Path(root).exists() else absolute(root)
     return ordered(kept, rejects, where, "stac", guard + len(places) - len(kept))
 
@@ -194,30 +195,6 @@ def _chip(
         crs=lattice.grid.crs,
         geometry=lattice.outline(window),
     )
-
-
-def _apart(places: Sequence[Place]) -> list[Place]:
-    """`places` without those for training near one of another split, and those for validation near test or other.
-
-    Postcondition: no two places of different splits, one of them train or val, are nearer than half a chip.
-    """
-    splits = np.array([place.split for place in places])
-    if len(set(splits) - {"test", "other"}) + bool({"test", "other"} & set(splits)) < 2:
-        return list(places)
-    outlines = np.array([place.geometry for place in places], dtype=object)
-    west, south, east, north = shapely.bounds(outlines).T
-    wide, high = _NEAR * (east - west), _NEAR * (north - south)
-    # A chip in two parts at the antimeridian has the width of the Earth: its own outline must do.
-    whole = np.array([outline.geom_type == "Polygon" for outline in outlines])
-    grown = np.where(whole, shapely.box(west - wide, south - high, east + wide, north + high), outlines)
-    tree = shapely.STRtree(outlines)
-    dropped: set[int] = set()
-    for split, against in (("val", ("test", "other")), ("train", ("val", "test", "other"))):
-        others = np.flatnonzero(np.isin(splits, against))
-        others = others[[index not in dropped for index in others.tolist()]] if len(others) else others
-        _, near = tree.query(grown[others], predicate="intersects") if len(others) else (None, np.array([], int))
-        dropped |= {int(index) for index in near if splits[index] == split}
-    return [place for number, place in enumerate(places) if number not in dropped]
 
 
 def _reject(href: str, error: CatalogError) -> Reject:
