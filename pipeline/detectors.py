@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def class_source(scene: Scene, method: str) -> ClassSource:
     if method == "auto":
         method = _automatic(scene)
     if method == "s2cloudless":
-        return _s2cloudless(scene)
+        return s2cloudless(scene)
     if method == "csmask":
         return _csmask(scene)
     return MaskRaster.of(scene, method)
@@ -100,13 +101,17 @@ def _csmask(scene: Scene) -> ClassArray:
     return ClassArray(classes, geobox, scene.geobox, f"csmask {len(bands)}-band {level}{unknown}", own_shadows=True)
 
 
-def _s2cloudless(scene: Scene) -> ClassArray:
+def s2cloudless(
+    scene: Scene, metres: float = _S2CLOUDLESS_METRES, *, average_over: int = 2, dilation: int | None = None
+) -> ClassArray:
+    """Cloud by s2cloudless on a grid of about `metres`; probabilities averaged over, and clouds grown by, pixels of it.
+
+    Raises InvalidSettings for L2A, a band that is missing, and where s2cloudless is not installed.
+    """
     if scene.item.level == "L2A":
         raise InvalidSettings(f"{scene.id}: s2cloudless reads L1C only, this is L2A: use --mask scl or csmask")
     _require(scene, "s2cloudless", S2CLOUDLESS_BANDS)
-    from s2cloudless.cloud_detector import S2PixelCloudDetector
-
-    detector = S2PixelCloudDetector(threshold=_THRESHOLD, average_over=2, dilation_size=None)
+    detector = _pixel_detector(average_over, dilation)
 
     def classify(stack: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
         images = np.ascontiguousarray(np.moveaxis(stack, 0, -1)[None], np.float64)
@@ -115,8 +120,16 @@ def _s2cloudless(scene: Scene) -> ClassArray:
         cloud = detector.get_mask_from_prob(probability)[0].astype(bool)
         return np.where(cloud, THICK, CLEAR).astype(np.uint8)
 
-    classes, geobox = _run(scene, S2CLOUDLESS_BANDS, _S2CLOUDLESS_METRES, classify)
+    classes, geobox = _run(scene, S2CLOUDLESS_BANDS, metres, classify)
     return ClassArray(classes, geobox, scene.geobox, "s2cloudless", own_shadows=False)
+
+
+@cache
+def _pixel_detector(average_over: int, dilation: int | None) -> Any:
+    """The detector, its model loaded once: that takes longer than a chip."""
+    from s2cloudless.cloud_detector import S2PixelCloudDetector
+
+    return S2PixelCloudDetector(threshold=_THRESHOLD, average_over=average_over, dilation_size=dilation)
 
 
 def _run(scene: Scene, bands: Sequence[str], metres: float, classify: Classify) -> tuple[NDArray[np.uint8], GeoBox]:
