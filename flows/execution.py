@@ -20,7 +20,7 @@ from flows.request import NAMED_MASKS, AreaRequest, SceneRequest
 from flows.selection import Selection, label
 from flows.summary import RunSummary, SceneSummary, summarize
 from flows.watch import Watcher
-from pipeline.checkpoints import checkpoint_reach
+from pipeline.checkpoints import check_fits, checkpoint_reach
 from pipeline.errors import InvalidSettings
 from pipeline.journal import Journal
 from pipeline.progress import Progress
@@ -81,6 +81,7 @@ def check_once(request: AreaRequest | SceneRequest) -> None:
 
 def _check_tiles(settings: DecloudSettings) -> None:
     """Raise InvalidSettings where tile and overlap fit neither each other nor the checkpoint."""
+    check_fits(settings)
     margin, grid = checkpoint_reach(settings.checkpoint)
     tile, overlap = settings.tile, settings.overlap
     if overlap is None:

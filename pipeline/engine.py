@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from catalogs.item import SceneItem
 from pipeline.assembly import Assembler
 from pipeline.budget import block_edge
+from pipeline.checkpoints import check_fits
 from pipeline.clock import Clock
 from pipeline.folders import CACHE, STAGING
 from pipeline.inference import open_restorer
@@ -57,6 +58,7 @@ def decloud_scene(
     srgan.errors.ModelError for a checkpoint that cannot be used. Nothing is published then.
     """
     settings, resources = settings or DecloudSettings(), resources or Resources()
+    check_fits(settings)
     region = area.wkt if area is not None and settings.clip else None
     key = run_key(item, settings, candidates, region, cache=output / CACHE)
     name = product_id(item, key)

@@ -8,7 +8,7 @@ Results come back in the order of the tiles.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from srgan.checkpoint import Checkpoint
+    from srgan.exported import Exported
 
 
 @dataclass(frozen=True)
@@ -81,30 +82,45 @@ class Identity:
 
 
 class TorchRestorer:
-    """The SRG-GAN generator of a checkpoint."""
+    """The SRG-GAN generator of a checkpoint, or the same exported."""
 
     def __init__(
-        self, checkpoint: Checkpoint, bands: tuple[str, ...], device: str = "cpu", workers: int = 1, batch: int = 4
+        self,
+        model: Checkpoint | Exported,
+        bands: tuple[str, ...],
+        device: str = "cpu",
+        workers: int = 1,
+        batch: int = 4,
     ) -> None:
         """Prepare the generator for scenes of the given bands.
 
         bands: ESA names of the C channels of every tile.
-        device: `cpu`, `cuda` or `cuda:N`; workers: tiles side by side on a CPU; batch: tiles a pass on CUDA.
-        Raises srgan.errors.InvalidSpec for a band that the checkpoint does not know.
+        device: `cpu`, `cuda` or `cuda:N`, where an exported model must lie already; workers: tiles side by side on a CPU;
+        batch: tiles a pass on CUDA (an exported model has its own number, on a CPU too).
+        Raises srgan.errors.InvalidSpec for a band that the model does not know.
         """
         import torch
 
-        checkpoint.spec.require_bands(bands)
-        self.name, self.digest, self.margin = checkpoint.name, checkpoint.digest, checkpoint.spec.margin
-        self.grid = 2 ** (checkpoint.spec.levels - 1)
+        from srgan.exported import Exported
+
+        spec = model.spec
+        spec.require_bands(bands)
+        self.name, self.digest, self.margin, self.grid = model.name, model.digest, spec.margin, spec.grid
         self._device = torch.device(device)
         if self._device.type == "cuda":
             # fp32 means fp32: by default torch lets convolutions run with ten bits of mantissa.
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        self._generator = checkpoint.generator.to(self._device).eval()
-        self._channels = [checkpoint.spec.bands.index(name) for name in bands]
-        self._width = len(checkpoint.spec.bands)
+        self._channels = [spec.bands.index(name) for name in bands]
+        self._width = len(spec.bands)
         self._batch = batch if self._device.type == "cuda" else 1
+        self._most = spec.max_references
+        self._tile: int | None = None
+        if isinstance(model, Exported):
+            # Its shapes are fixed: the batch is filled up with a copy, the references with invalid ones.
+            self._batch, self._most, self._tile = model.record.batch, model.record.references, model.record.tile
+            self._network: Callable[..., Any] = model
+        else:
+            self._network = model.generator.to(self._device).eval()
         self._pool = ThreadPoolExecutor(
             workers if self._device.type == "cpu" else 1,
             thread_name_prefix="restore",
@@ -113,7 +129,10 @@ class TorchRestorer:
         self._ahead = 2 * workers if self._device.type == "cpu" else 2
 
     def restore(self, tiles: Iterable[TileInput]) -> Iterator[npt.NDArray[np.float32]]:
-        """Restored reflectance (C, H, W) of each tile, in the order of `tiles`."""
+        """Restored reflectance (C, H, W) of each tile, in the order of `tiles`.
+
+        Raises InvalidSettings for tiles or references that the model does not take.
+        """
         source = iter(tiles)
         waiting: list[Future[list[npt.NDArray[np.float32]]]] = []
         while True:
@@ -133,7 +152,7 @@ class TorchRestorer:
         padded = group + [group[-1]] * (self._batch - len(group))
         # inference_mode belongs to the thread: it has to be entered here.
         with torch.inference_mode():
-            out = self._generator(*self._tensors(padded)).restored[:, self._channels]
+            out = self._network(*self._tensors(padded)).restored[:, self._channels]
         result: npt.NDArray[np.float32] = out.float().cpu().numpy()
         return list(result[: len(group)])
 
@@ -142,22 +161,35 @@ class TorchRestorer:
         import torch
 
         first = group[0]
-        count, dates, (height, width) = len(group), len(first.days), first.mask.shape
+        count, given, (height, width) = len(group), len(first.days), first.mask.shape
+        if given > self._most:
+            raise InvalidSettings(
+                f"--references {given}: {self.name} takes at most {self._most}: give --references {self._most}"
+            )
+        if self._tile is not None and (height, width) != (self._tile, self._tile):
+            raise InvalidSettings(
+                f"--tile {height}: {self.name} was exported for tiles of {self._tile} pixels: give --tile {self._tile}"
+            )
+        dates = given if self._tile is None else self._most
         cloudy = np.zeros((count, self._width, height, width), np.float32)
         references = np.zeros((count, dates, self._width, height, width), np.float32)
         for i, tile in enumerate(group):
             cloudy[i, self._channels] = tile.cloudy
-            references[i][:, self._channels] = tile.references
+            references[i, :given][:, self._channels] = tile.references
         present = np.zeros((count, self._width), np.float32)
         present[:, self._channels] = 1.0
+        reference_valid = np.zeros((count, dates, 1, height, width), np.float32)
+        days = np.zeros((count, dates), np.float32)
+        for i, tile in enumerate(group):
+            reference_valid[i, :given, 0], days[i, :given] = tile.reference_valid, tile.days
         arrays = (
             cloudy,
             present,
             np.stack([tile.mask for tile in group])[:, None],
             np.stack([tile.valid for tile in group])[:, None].astype(np.float32),
             references,
-            np.stack([tile.reference_valid for tile in group])[:, :, None].astype(np.float32),
-            np.array([tile.days for tile in group], np.float32).reshape(count, dates),
+            reference_valid,
+            days,
         )
         return tuple(torch.from_numpy(array).to(self._device) for array in arrays)
 
@@ -200,14 +232,16 @@ def pick_device(name: str) -> str:
 
 
 def open_restorer(checkpoint: str, bands: tuple[str, ...], device: str = "auto", workers: int = 1) -> Restorer:
-    """The restorer called `checkpoint`: `identity`, `default`, or a path.
+    """The restorer called `checkpoint`: `identity`, `default`, or the path of a checkpoint or of an exported file.
 
     Raises srgan.errors.ModelError for a checkpoint that is missing, damaged or of other bands.
     """
     if checkpoint == "identity":
         return Identity()
+    from srgan.archive import format_of
     from srgan.checkpoint import load_checkpoint
+    from srgan.exported import load_exported
 
     chosen = pick_device(device)
-    loaded: Any = load_checkpoint(checkpoint, device=chosen)
-    return TorchRestorer(loaded, bands, chosen, workers)
+    load = load_exported if format_of(checkpoint) else load_checkpoint
+    return TorchRestorer(load(checkpoint, chosen), bands, chosen, workers)

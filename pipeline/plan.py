@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from catalogs.item import SceneItem
 from pipeline.budget import block_edge, transfer_seconds
-from pipeline.checkpoints import checkpoint_reach
+from pipeline.checkpoints import check_fits, checkpoint_reach
 from pipeline.errors import InvalidScene, InvalidSettings, PipelineError, SceneRefused
 from pipeline.folders import CACHE
 from pipeline.output import find_product, product_id, products_of
@@ -72,6 +72,7 @@ def plan_scene(
     resources = resources or Resources()
     region = area.wkt if area is not None and settings.clip else None
     try:
+        check_fits(settings)
         key = run_key(item, settings, candidates, region, cache=output / CACHE)
         name = product_id(item, key)
         if find_product(output, name) is not None:

@@ -22,6 +22,9 @@ Format = Literal["torchscript", "pt2", "onnx"]
 SUFFIXES: dict[Format, tuple[str, ...]] = {"torchscript": (".ts", ".torchscript"), "pt2": (".pt2",), "onnx": (".onnx",)}
 """Suffixes of each format, the usual one first."""
 
+PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
+"""Never read: a pickle can run any code."""
+
 RECORD = "declouder.json"
 VERSION = 1
 """Of the record and of what the inputs and outputs mean."""

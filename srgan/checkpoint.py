@@ -19,7 +19,7 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as format_tensors
 from torch import Tensor
 
-from srgan.archive import format_of
+from srgan.archive import PICKLE_SUFFIXES, format_of
 from srgan.atomic import write_atomic, write_together
 from srgan.card import card_spec, read_card
 from srgan.errors import InvalidCheckpoint
@@ -41,7 +41,6 @@ __all__ = [
 PACKAGED = Path(__file__).parent / "weights"
 """Folder of the checkpoints that come with the package."""
 
-PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
 PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
