@@ -34,19 +34,23 @@ def compare(prediction: Tensor, target: Tensor, known: Tensor) -> Compared:
 
     Whatever `target` holds elsewhere, NaN included, is not looked at.
     """
-    where, constant = known > 0, prediction.detach()
+    # Row by row: over channels-last memory cuDNN takes windows of one band, in TF32, which spoils small differences.
+    prediction = prediction.contiguous()
+    where, constant = (known > 0).contiguous(), prediction.detach()
     return Compared(
-        torch.where(where, prediction, constant), torch.where(where, target, constant), where.to(prediction.dtype)
+        torch.where(where, prediction, constant),
+        torch.where(where, target.contiguous(), constant),
+        where.to(prediction.dtype),
     )
 
 
 def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean of `values` (B, C, H, W) weighted by `weight`, which may have one channel for all; 0 where no weight is left.
+    """Mean of `values` (B, C, H, W) weighted by `weight` (B, C, H, W) or (B, 1, H, W); 0 where no weight is left.
 
     Values of weight 0 never matter, not even NaN.
     """
-    weight = weight.expand_as(values).to(values.dtype)
-    total = weight.sum()
+    weight = weight.to(values.dtype)
+    total = weight.sum() * (values.numel() // max(weight.numel(), 1))
     return (torch.where(weight > 0, values, 0.0) * weight).sum() / torch.where(total > 0, total, 1.0)
 
 

@@ -11,10 +11,11 @@ import hashlib
 import http.client
 import os
 import pickle
-import tempfile
+import secrets
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import torch
 from safetensors import SafetensorError
@@ -56,7 +57,8 @@ class FrozenConvolution(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", weight.detach().clone(), persistent=False)
+        weight = weight.detach().clone(memory_format=torch.channels_last)  # a sixth faster on a CPU
+        self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("bias", bias.detach().clone(), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -90,11 +92,18 @@ class Vgg16(nn.Module):
         self.register_buffer("std", like.new_tensor(STD)[:, None, None], persistent=False)
         self.eval()
 
+    def train(self, mode: bool = True) -> Self:  # noqa: ARG002, FBT001, FBT002 # the signature of nn.Module
+        """Stay in evaluation mode, whatever a module that holds this one is told."""
+        return super().train(mode=False)
+
     @in_float32
     def forward(self, image: Tensor) -> list[Tensor]:
-        """RGB (B, 3, H, W) in 0..1 -> (B, 64, H, W), (B, 128, H/2, W/2), (B, 256, H/4, W/4). Runs outside autocast."""
+        """RGB (B, 3, H, W) in 0..1 -> (B, 64, H, W), (B, 128, H/2, W/2), (B, 256, H/4, W/4). Runs outside autocast.
+
+        On a GPU, torch's setting for TF32 decides on the last bits of its convolutions.
+        """
         taken: list[Tensor] = []
-        features = (image - self.mean) / self.std
+        features = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         for index, layer in enumerate(self.features):
             features = layer(features)
             if index in TAPS:
@@ -127,9 +136,9 @@ def read_weights(file: Path) -> dict[str, Tensor]:
             tensors = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise NoVggWeights(f"VGG-16 weights {file}: cannot be read ({error.strerror or error}): {OTHERWISE}") from error
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError) as error:
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
         raise NoVggWeights(
-            f"VGG-16 weights {file}: damaged ({str(error).splitlines()[0]}): fetch it again, or {OTHERWISE}"
+            f"VGG-16 weights {file}: damaged ({(str(error) or 'empty').splitlines()[0]}): fetch it again, or {OTHERWISE}"
         ) from error
     weights: dict[str, Tensor] = {}
     for index, (out, channels) in SHAPES.items():
@@ -165,10 +174,9 @@ def cached() -> Path:
 def fetch(file: Path) -> None:
     """Download torchvision's weights beside `file`, compare the checksum, then rename: half a file is never seen."""
     digest = hashlib.sha256()
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    part = Path(name)
+    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")  # several processes may fetch at a time
     try:
-        with os.fdopen(handle, "wb") as target, urllib.request.urlopen(URL, timeout=60) as source:
+        with part.open("xb") as target, urllib.request.urlopen(URL, timeout=60) as source:
             while chunk := source.read(1 << 20):
                 digest.update(chunk)
                 target.write(chunk)

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 from skimage.metrics import structural_similarity
-from torchmetrics.functional.image import (
-    multiscale_structural_similarity_index_measure,
-    structural_similarity_index_measure,
-)
+from torch.nn.functional import avg_pool2d
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as torchmetrics_ms_ssim
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from srgan.errors import InvalidSpec
 from srgan.ssim import BETAS, ms_ssim, scale_count, ssim_map, ssim_parts
@@ -36,32 +35,44 @@ def test_ssim_is_scikit_images():
 
 def test_ssim_is_torchmetrics():
     first, second = pair(3, 48, 40)
-    expected = structural_similarity_index_measure(second, first, data_range=1.0, reduction="none")
-    torch.testing.assert_close(ssim_map(first, second).mean((1, 2, 3)), expected, atol=1e-10, rtol=0)
-
-
-@pytest.mark.parametrize(("rows", "cols"), [(256, 256), (180, 203)])
-def test_ms_ssim_is_torchmetrics(rows, cols):
-    first, second = pair(2, rows, cols)
-    assert scale_count(rows, cols) == 5
-    # torchmetrics joins the bands of a sample before it takes the power: one band at a time is the same thing.
-    expected = multiscale_structural_similarity_index_measure(
-        second.flatten(0, 1)[:, None], first.flatten(0, 1)[:, None], data_range=1.0, betas=BETAS, reduction="none"
+    _, whole = structural_similarity_index_measure(
+        second, first, data_range=1.0, reduction="none", return_full_image=True
     )
-    ours = ms_ssim(first, second, torch.ones_like(first))
-    assert ours.min() < 0.9
-    torch.testing.assert_close(ours.flatten(), expected, atol=1e-9, rtol=0)
+    torch.testing.assert_close(ssim_map(first, second), whole[..., 5:-5, 5:-5], atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize(("edge", "scales"), [(128, 4), (64, 3), (22, 2), (21, 1)])
-def test_smaller_tiles_have_fewer_scales_with_the_same_sum_of_exponents(edge, scales):
-    first, second = pair(1, edge, edge)
-    assert scale_count(edge, edge) == scale_count(edge, 999) == scales
-    betas = np.array(BETAS[:scales]) / sum(BETAS[:scales])
-    expected = multiscale_structural_similarity_index_measure(
-        second, first, data_range=1.0, betas=tuple(betas), reduction="none"
+@pytest.mark.parametrize(
+    ("rows", "cols", "scales"),
+    [(256, 256, 5), (256, 299, 5), (128, 128, 4), (64, 64, 3), (22, 30, 2), (21, 21, 1)],
+)
+def test_ms_ssim_is_torchmetrics_but_for_mirrored_edges(rows, cols, scales):
+    """Where a tile has room for fewer scales, the first so many exponents are used, divided by their sum.
+
+    torchmetrics lays the windows of the coarsest scale over mirrored edges too: its mean of that scale is taken out, and
+    that of the windows that fit is put in its place.
+    """
+    first, second = (image.flatten(0, 1)[:, None] for image in pair(2, rows, cols))
+    assert scale_count(rows, cols) == scales
+    betas = tuple(beta / sum(BETAS[:scales]) for beta in BETAS[:scales])
+    theirs = (
+        structural_similarity_index_measure(second, first, data_range=1.0, reduction="none")
+        if scales == 1
+        else torchmetrics_ms_ssim(second, first, data_range=1.0, betas=betas, reduction="none")
     )
-    torch.testing.assert_close(ms_ssim(first, second, torch.ones_like(first))[:, 0], expected, atol=1e-9, rtol=0)
+    coarse = 1 << (scales - 1)
+    mirrored, whole = structural_similarity_index_measure(
+        avg_pool2d(second, coarse),
+        avg_pool2d(first, coarse),
+        data_range=1.0,
+        reduction="none",
+        return_full_image=True,
+    )
+    expected = theirs * (whole[..., 5:-5, 5:-5].mean((1, 2, 3)) / mirrored) ** betas[-1]
+    ours = ms_ssim(first, second, torch.ones_like(first))[:, 0]
+    assert ours.max() < 0.95
+    torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
+    if scales > 2:  # else mirrored windows are most of them
+        torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0)
 
 
 def test_ms_ssim_looks_at_known_windows_only():
@@ -78,7 +89,7 @@ def test_ms_ssim_looks_at_known_windows_only():
         half = 32 >> scale
         values = ssim_parts(mine, theirs)[0 if scale == 2 else 1]
         expected *= values[..., : half - 5].mean().item() ** (BETAS[scale] / sum(BETAS[:3]))
-        mine, theirs = (torch.nn.functional.avg_pool2d(image, 2) for image in (mine, theirs))
+        mine, theirs = (avg_pool2d(image, 2) for image in (mine, theirs))
     assert ours[0, 0].item() == pytest.approx(expected, rel=1e-9)
 
 
