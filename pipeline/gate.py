@@ -142,7 +142,7 @@ def compare(clear: ChipImage, cloudy: ChipImage) -> Comparison:
     """What the two dates tell of each other; of the bands, those that both have."""
     shared = tuple(name for name in BANDS if name in clear.bands and name in cloudy.bands)
     index = [tuple(BANDS).index(name) for name in shared]
-    before, after = (image.values[index].astype(np.float32) / 1e4 for image in (clear, cloudy))
+    before, after = (image.values[index].astype(np.float32) / np.float32(1e4) for image in (clear, cloudy))
     classes = cloudy.classes.copy()
     white = snow_of(clear)
     # Where the clear date has snow, its melting looks like shadow and fresh cloud like nothing.
@@ -161,7 +161,7 @@ def compare(clear: ChipImage, cloudy: ChipImage) -> Comparison:
         difference = float(np.abs(after - before)[:, bare].mean())
         share = difference / max(float((after + before)[:, bare].mean()) / 2, 1e-4)
     textured = [shared.index(name) for name in ("B03", "B04", "B08") if name in shared] or [0]
-    shift = displacement(before[textured], after[textured], joint) if shared else None
+    shift = displacement(list(before[textured]), list(after[textured]), joint) if shared else None
     valid = max(int((classes != NODATA).sum()), 1)
     return Comparison(classes, float((classes == CLOUD).sum() / valid), difference, share, shift)
 
@@ -241,12 +241,11 @@ def judge(clear: Side, cloudy: Side, both: Comparison, limits: GateLimits) -> tu
             "misregistered",
             f"the sides are displaced by {shift.length:.1f} pixels ({shift.rows:+.1f} rows, {shift.cols:+.1f} cols)",
         )
-    if both.difference is not None and both.share is not None:
-        if both.difference > limits.changed and both.share > limits.changed_share:
-            return (
-                "changed",
-                f"jointly clear ground differs by {both.difference:.3f} in reflectance, {both.share:.0%} of its mean",
-            )
+    if (both.difference or 0) > limits.changed and (both.share or 0) > limits.changed_share:
+        return (
+            "changed",
+            f"jointly clear ground differs by {both.difference:.3f} in reflectance, {both.share:.0%} of its mean",
+        )
     if both.cloud < limits.least_cloud:
         return "no_cloud", f"{both.cloud:.1%} of the cloudy side is cloud"
     return "ok", ""

@@ -60,7 +60,8 @@ class ChipImage:
 
     def reflectance(self, band: str) -> NDArray[np.float32]:
         """One band as reflectance, float32 (rows, cols)."""
-        return self.values[tuple(BANDS).index(band)].astype(np.float32) / 1e4
+        values: NDArray[np.float32] = self.values[tuple(BANDS).index(band)].astype(np.float32) / np.float32(1e4)
+        return values
 
     def has(self, *bands: str) -> bool:
         """Whether all these bands hold data."""
@@ -86,12 +87,13 @@ class ImageReader:
             raise InvalidScene(f"{href}: holds {height} x {width} pixels, no window {part}: make the pair table again")
         rows, cols = slice(part.row, part.row + part.height), slice(part.col, part.col + part.width)
         values = np.zeros((len(BANDS), part.height, part.width), np.uint16)
-        valid = np.ones((part.height, part.width), bool)
+        # As in the engine a pixel is without data where all bands are: a dark one may well be 0 in some of them.
+        valid = np.zeros((part.height, part.width), bool)
         for index, name in enumerate(BANDS):
             if any(band.name == name for band in scene.bands):
                 reflectance, known = on_work_grid(scene, name, rows, cols)
                 values[index] = np.rint(reflectance * 1e4).clip(0, LARGEST)
-                valid &= known
+                valid |= known
         valid &= values.any(0)
         if window is None and not valid.any():
             raise InvalidScene(f"{href}: holds nothing but zeros: fetch it again")
