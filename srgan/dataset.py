@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srgan.clouds import add_clouds, fractal_noise
+from srgan.clouds import add_clouds, fractal_noise, random_sky
 from srgan.spec import BANDS
 from srgan.store import CLEAR, CLOUD, NODATA, SHADOW, StoredChip
 
@@ -160,24 +160,8 @@ def random_gain(rng: np.random.Generator) -> Tensor:
 def random_clouds(
     truth: Tensor, valid: Tensor, rng: np.random.Generator, noise: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A cloudy version of a clear image (13, H, W) and its grown mask (1, H, W): full cover, half cover or thin haze."""
-    # Half of all samples are haze: through it the ground is seen, so there is something to learn.
-    kind = rng.choice(3, p=(0.1, 0.4, 0.5))
-    cover = (1.0, float(rng.beta(1.6, 2.0)), float(rng.uniform(0.3, 1.1)))[kind]
-    least, most = (0.3, 8.0) if kind == 2 else (5.0, 90.0)
-    thickness = float(np.exp(rng.uniform(np.log(least), np.log(most))))
-    height = float(rng.choice([0.0, 0.35, 1.0], p=(0.6, 0.2, 0.2)))
-    shift = float(rng.uniform(5, 45)) if kind == 1 else float(rng.uniform(20, 60))
-    clouded = add_clouds(
-        truth[None],
-        valid[None],
-        cover=torch.tensor([min(cover, 1.0)]),
-        thickness=torch.tensor([thickness]),
-        height=torch.tensor([height]),
-        sun_azimuth=torch.tensor([float(rng.uniform(0, 360))]),
-        shift=torch.tensor([shift]),
-        generator=noise,
-    )
+    """A cloudy version of a clear image (13, H, W) and its grown mask (1, H, W)."""
+    clouded = add_clouds(truth[None], valid[None], [random_sky(noise)], [noise])
     return clouded.image[0], grow(torch.maximum(clouded.cloud, clouded.shadow)[0], int(rng.integers(1, 9)))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from srgan.clouds import add_clouds, fractal_noise
+from srgan.clouds import Layer, Sky, add_clouds, fractal_noise
 from srgan.generator import Generator
 from srgan.spec import TYPICAL_LAND
 
@@ -61,18 +61,9 @@ def made_inputs(index: int, edge: int) -> Inputs:
         1 + 0.3 * fractal_noise(1, edge, edge, noise, octaves=8)
     ).clamp(0.1, 3)
     valid = torch.ones(1, 1, edge, edge)
-    one = torch.ones(1)
     thickness, cover = (30.0, 4.0, 30.0, 4.0)[index % 4], (0.3, 0.5, 0.7, 0.9)[index // 2 % 4]
-    clouded = add_clouds(
-        ground,
-        valid,
-        cover=cover * one,
-        thickness=thickness * one,
-        height=0 * one,
-        sun_azimuth=150 * one,
-        shift=20 * one,
-        generator=noise,
-    )
+    sky = Sky((Layer("low", cover, thickness),), sun_zenith=45, sun_azimuth=150)
+    clouded = add_clouds(ground, valid, [sky], [noise])
     mask = torch.maximum(clouded.cloud, clouded.shadow)
     reference = (ground * (1 + 0.1 * fractal_noise(1, edge, edge, noise)))[:, None]
     usable = torch.full((1, 1, 1, edge, edge), float(index % 2))

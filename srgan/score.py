@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from srgan.checkpoint import load_checkpoint
-from srgan.clouds import add_clouds
+from srgan.clouds import Layer, Sky, add_clouds
 from srgan.dataset import grow, harmonise, read
 from srgan.generator import Generator
 from srgan.metrics import mae, psnr, rmse, sam
@@ -99,16 +99,9 @@ def cases(chips: Sequence[StoredChip], bands: Sequence[str]) -> Iterator[Case]:
 
 def synthetic(image: Tensor, valid: Tensor, cover: float, thickness: float, seed: int) -> tuple[Tensor, Tensor]:
     """Cloudy image (13, H, W) and grown mask (1, H, W) by the seed."""
-    clouded = add_clouds(
-        image[None],
-        valid[None],
-        cover=torch.tensor([cover]),
-        thickness=torch.tensor([thickness]),
-        height=torch.tensor([0.0]),
-        sun_azimuth=torch.tensor([150.0]),
-        shift=torch.tensor([20.0]),
-        generator=torch.Generator().manual_seed(seed),
-    )
+    layer = Layer("low", cover, thickness, form="stratus" if cover == 1 or thickness < 5 else "cumulus")
+    sky = Sky((layer,), sun_zenith=45, sun_azimuth=150)
+    clouded = add_clouds(image[None], valid[None], [sky], [torch.Generator().manual_seed(seed)])
     return clouded.image[0], grow(torch.maximum(clouded.cloud, clouded.shadow)[0], 5)
 
 

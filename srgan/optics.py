@@ -1,0 +1,135 @@
+"""Two-stream optics of cloud in Sentinel-2's bands, and the coefficients behind them.
+
+A layer of optical thickness tau sends back R, lets through T and absorbs A = 1 - R - T. Without absorption (Bohren, "Multiple scattering of
+light and some of its observable consequences", Am. J. Phys. 55, 1987, equation 21)
+
+    R = (1 - g) tau / (2 + (1 - g) tau),    T = 1 - R
+
+and with a share 1 - w of the light absorbed at each encounter (Bohren and Clothiaux, "Fundamentals of Atmospheric Radiation", 2006, section 5.3)
+
+    K = sqrt((1 - w)(1 - w g)),    Q = w (1 - g) / 2 / (1 - w + w (1 - g) / 2 + K),    E = exp(-K tau)
+    R = Q (1 - E^2) / (1 - Q^2 E^2),    T = (1 - Q^2) E / (1 - Q^2 E^2)
+
+which tends to the first pair as w tends to 1. Over ground of reflectance rho the layer shows (adding method)
+
+    rho' = R + T^2 rho / (1 - R rho).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Phase = Literal["water", "ice"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one band sees. All by literature; see the sources at `TABLE`."""
+
+    band: str
+    wavelength: float
+    """Centre, micrometres."""
+    pixel: int
+    """Edge of the band's own pixels, metres: 10, 20 or 60."""
+    water: float
+    """Imaginary part of the refractive index of water."""
+    ice: float
+    """Imaginary part of the refractive index of ice."""
+    gas: float
+    """Two-way transmission of ozone and the other dry gases above any cloud, 0..1."""
+    vapour: tuple[float, float, float]
+    """Two-way optical depth of the water vapour above low, mid and high cloud, for about 1.5 cm of it in all."""
+    sky: float
+    """Share of the light in a full shadow, 0..1: blue sky, neighbouring clouds, and the air between ground and satellite."""
+
+
+TABLE = (
+    Row("B01", 0.443, 60, 1.1e-9, 6.9e-11, 0.97, (0.0, 0.0, 0.0), 0.80),
+    Row("B02", 0.490, 10, 9.5e-10, 4.2e-10, 0.97, (0.0, 0.0, 0.0), 0.70),
+    Row("B03", 0.560, 10, 2.6e-9, 2.8e-9, 0.93, (0.0, 0.0, 0.0), 0.57),
+    Row("B04", 0.665, 10, 2.0e-8, 1.8e-8, 0.96, (0.01, 0.003, 0.0), 0.48),
+    Row("B05", 0.705, 20, 4.6e-8, 3.2e-8, 0.98, (0.02, 0.006, 0.0), 0.45),
+    Row("B06", 0.740, 20, 1.3e-7, 4.9e-8, 0.99, (0.02, 0.006, 0.0), 0.41),
+    Row("B07", 0.783, 20, 1.4e-7, 1.1e-7, 1.0, (0.01, 0.003, 0.0), 0.38),
+    Row("B08", 0.842, 10, 2.6e-7, 1.6e-7, 1.0, (0.03, 0.01, 0.001), 0.35),
+    Row("B8A", 0.865, 20, 3.5e-7, 2.4e-7, 1.0, (0.002, 0.0, 0.0), 0.34),
+    Row("B09", 0.945, 60, 2.6e-6, 5.8e-7, 1.0, (0.9, 0.3, 0.04), 0.32),
+    Row("B10", 1.375, 60, 6.7e-5, 1.5e-5, 1.0, (6.0, 2.2, 0.3), 0.25),
+    Row("B11", 1.610, 20, 8.8e-5, 2.7e-4, 0.98, (0.01, 0.003, 0.0), 0.22),
+    Row("B12", 2.190, 20, 3.5e-4, 3.5e-4, 0.98, (0.05, 0.015, 0.002), 0.18),
+)  # fmt: skip
+"""Sources, by column:
+
+- wavelength, pixel: Sentinel-2 User Handbook (ESA, 2015), table 1.
+- water: Hale and Querry, Appl. Opt. 12, 1973, table I (to 1 micrometre); Segelstein, thesis, University of Missouri, 1981 (beyond, where the
+  former has a value every 0.2 micrometres only); mean over the width of B12.
+- ice: Warren and Brandt, J. Geophys. Res. 113, 2008, D14220 (the compilation's table); mean over the width of B12.
+"""
+
+RADIUS = {"water": 10.0, "ice": 30.0}
+"""Effective radius of droplets and crystals, micrometres: the usual MODIS retrievals (Platnick et al., IEEE TGRS 55, 2017, figures 5 and 6)."""
+
+ASYMMETRY = {"water": 0.85, "ice": 0.78}
+"""g: droplets in the visible and near infrared (Hu and Stamnes, J. Climate 6, 1993, figure 1); roughened crystals (Baum et al., JQSRT 146, 2014)."""
+
+HAZE_ASYMMETRY = 0.65
+"""g of haze (Dubovik et al., J. Atmos. Sci. 59, 2002: 0.6 to 0.7 for urban and continental aerosol)."""
+
+HAZE_SLOPE = 1.3
+"""Angstrom's exponent: haze thins as wavelength ** -1.3 (Angstrom, Tellus 16, 1964)."""
+
+
+def coalbedo(band: int, phase: Phase) -> float:
+    """Share of the light that a droplet or crystal absorbs at an encounter, 1 - w.
+
+    0.85 times absorption coefficient times effective radius (Twomey and Bohren, J. Atmos. Sci. 37, 1980, equation 9).
+
+    >>> round(coalbedo(11, "water"), 4), round(coalbedo(11, "ice"), 4), coalbedo(1, "water") < 1e-6
+    (0.0058, 0.0537, True)
+    """
+    row = TABLE[band]
+    index = row.water if phase == "water" else row.ice
+    return 0.85 * 4 * math.pi * index / row.wavelength * RADIUS[phase]
+
+
+def two_stream(tau: Tensor, asymmetry: float, absorbed: float = 0.0) -> tuple[Tensor, Tensor]:
+    """R and T, each like `tau` (optical thickness, at least 0), of a layer whose particles absorb the share `absorbed` = 1 - w.
+
+    R + T + A = 1 with A >= 0; both are monotone in tau; tau = 0 gives exactly R = 0 and T = 1.
+    """
+    if absorbed < 1e-4:
+        scaled = tau * ((1 - asymmetry) / 2)
+        reflected = scaled / (1 + scaled)
+        return reflected, 1 - reflected
+    back = (1 - absorbed) * (1 - asymmetry) / 2
+    decay = math.sqrt(absorbed * (absorbed + 2 * back))
+    deep = back / (absorbed + back + decay)
+    passed = torch.exp(tau * -decay)
+    lost = 1 - passed * passed
+    # 1 - Q^2 E^2, written so that the quotients are exactly 0 and 1 without cloud.
+    below = deep**2 * lost + (1 - deep**2)
+    return deep * lost / below, (1 - deep**2) / below * passed
+
+
+def above(band: int, height: float, moisture: float) -> float:
+    """Two-way transmission of the gases above a cloud at `height` metres, 0..1; `moisture` 1 is about 1.5 cm of water vapour."""
+    row = TABLE[band]
+    low, mid, high = row.vapour
+    if height < 4000:
+        depth = low + (mid - low) * max(height - 1000, 0) / 3000
+    else:
+        depth = mid + (high - mid) * min((height - 4000) / 5000, 1)
+    return row.gas * math.exp(-depth * moisture)
+
+
+def over(ground: Tensor, reflected: Tensor, transmitted: Tensor, brightness: Tensor | float = 1.0) -> Tensor:
+    """Reflectance of a layer above `ground`; `brightness` is a factor on the layer's own light (gases above it, slopes towards the sun).
+
+    Exactly `ground` where reflected = 0 and transmitted = 1. Light that goes to and fro more than ten times is cut off.
+    """
+    return brightness * reflected + transmitted * transmitted * ground / (1 - reflected * ground).clamp_min(0.1)
