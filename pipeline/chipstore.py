@@ -4,7 +4,7 @@ A store is a folder with `manifest.json` and, a chip, `<id>/images.npy`, `<id>/m
 fingerprint of what it was made from: rows, file sizes and times. A chip whose fingerprint still holds is kept.
 
 Order matters, so that at any moment the store is one that can be read. Chips that are new or changed are written below
-`.staging`, which survives an interruption; then the new manifest beside the old one. From there on nothing is written any
+`.writing`, which survives an interruption; then the new manifest beside the old one. From there on nothing is written any
 more, only renamed: the chips into their places, the manifest last. A full disk stops the first half and leaves the store
 as it was.
 
@@ -17,9 +17,12 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,9 +35,11 @@ from catalogs.bands import BANDS
 from catalogs.errors import CatalogError
 from catalogs.pairs import PairTable
 from catalogs.splits import Splits, split_hash
+from pipeline.ahead import in_order
 from pipeline.chips import ChipArrays, read_chip, sources_of
 from pipeline.errors import InvalidSettings, PipelineError
 from pipeline.images import ImageReader, item_of
+from pipeline.lock import locked
 from pipeline.progress import Progress, silent
 from pipeline.reader import local_path
 from pipeline.sink import write_failed
@@ -44,7 +49,8 @@ LOG = logging.getLogger(__name__)
 VERSION = 2
 """Of the manifest."""
 MANIFEST = "manifest.json"
-STAGING = ".staging"
+STAGING = ".writing"
+WORKERS = 2
 _WRITER = 1  # raise it when chips of the same sources would come out otherwise
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 Places = dict[str, tuple[str, pd.DataFrame]]
@@ -57,15 +63,17 @@ def write_store(
     *,
     splits: Splits | None = None,
     progress: Progress = silent,
+    workers: int = WORKERS,
 ) -> dict[str, Any]:
     """Write the usable chips of `tables` into the store `folder` and return its manifest.
 
     Usable are pairs and clear ground of quality `ok`, and pairs without cloud as ground. splits: given anew for every group,
-    instead of those of the tables. progress: stage `chips`.
+    instead of those of the tables. progress: stage `chips`. workers: chips that are made side by side.
 
     Postconditions: the manifest names exactly the places with usable rows, less those in its `left_out`; a second call
-    writes no chip. Raises InvalidSettings where nothing is usable, a group is in two splits, or two tables name one place;
-    InvalidScene where a file has moved or changed; WriteFailed on a full disk, with the previous store still readable.
+    writes no chip. Raises InvalidSettings where nothing is usable, a group is in two splits, two tables name one place,
+    or the folder holds something else; InvalidScene where a file has moved or changed; WriteFailed on a full disk, with the
+    previous store still readable, and where another run is writing the same store.
     """
     given = [_with_splits(table, splits) for table in ([tables] if isinstance(tables, PairTable) else tables)]
     _one_split_a_group(given)
@@ -73,19 +81,21 @@ def write_store(
     places = _usable(apart)
     if not places:
         raise InvalidSettings("the pair tables hold no usable chip: see their columns quality and reason")
-    try:
-        chips = _stage(places, folder, progress)
-        manifest = {
-            "version": VERSION,
-            "bands": list(BANDS),
-            "split_hash": split_hash((chip["group"], chip["split"]) for chip in chips),
-            "pairs": _digest([_plain(rows) for _, rows in places.values()]),
-            "chips": chips,
-            "left_out": [[reject.path, reject.reason] for reject in left_out],
-        }
-        _publish(folder, manifest)
-    except OSError as error:
-        raise write_failed(error, folder) from error
+    with locked(folder / ".lock"):
+        before = _named(folder)
+        try:
+            chips = _stage(places, folder, progress, workers)
+            manifest = {
+                "version": VERSION,
+                "bands": list(BANDS),
+                "split_hash": split_hash((chip["group"], chip["split"]) for chip in chips),
+                "pairs": _digest([_plain(rows) for _, rows in places.values()]),
+                "chips": chips,
+                "left_out": [[reject.path, reject.reason] for reject in left_out],
+            }
+            _publish(folder, manifest, before)
+        except OSError as error:
+            raise write_failed(error, folder) from error
     return manifest
 
 
@@ -122,40 +132,58 @@ def _usable(tables: Sequence[PairTable]) -> Places:
     return dict(sorted(found.items()))
 
 
-def _stage(places: Places, folder: Path, progress: Progress) -> list[dict[str, Any]]:
-    """Manifest rows of all places; chips that the store does not hold as they should be now lie below `.staging`."""
+def _stage(places: Places, folder: Path, progress: Progress, workers: int) -> list[dict[str, Any]]:
+    """Manifest rows of all places; chips that the store does not hold as they should be now lie below `.writing`."""
     (folder / STAGING).mkdir(parents=True, exist_ok=True)
+    local = threading.local()
+    readers: list[ImageReader] = []
+    items: dict[tuple[str, str], list[Any]] = {}
+
+    def work(place: str) -> dict[str, Any]:
+        table, rows = places[place]
+        made_of = _digest([_WRITER, _plain(rows.drop(columns="split")), _state(rows, items)])
+        about = _about(folder / place, made_of) or _about(folder / STAGING / place, made_of)
+        if about is None:
+            if not hasattr(local, "reader"):
+                local.reader = ImageReader()
+                readers.append(local.reader)
+            about = _write_chip(folder / STAGING / place, read_chip(rows, local.reader, table=table), made_of)
+        where = {"id": place, "group": str(rows["group"].iloc[0]), "split": str(rows["split"].iloc[0])}
+        return where | {key: about[key] for key in ("kind", "days", "bands", "cloud")}
+
     chips = []
-    with ImageReader() as reader:
-        sizes: dict[tuple[str, str], Any] = {}
-        for number, (place, (table, rows)) in enumerate(places.items(), 1):
-            made_of = _digest([_WRITER, _plain(rows.drop(columns="split")), _state(rows, sizes)])
-            staged = folder / STAGING / place
-            about = _about(folder / place, made_of) or _about(staged, made_of)
-            if about is None:
-                chip = read_chip(rows, reader, table=table)
-                about = {
-                    "made_of": made_of,
-                    "kind": chip.kind,
-                    "days": chip.days,
-                    "bands": chip.bands,
-                    "cloud": chip.cloud,
-                }
-                _write_chip(staged, chip, about)
-                LOG.info("%s %s cloud %s", chip.kind, place, " ".join(f"{share:.2f}" for share in chip.cloud))
-            where = {"id": place, "group": str(rows["group"].iloc[0]), "split": str(rows["split"].iloc[0])}
-            chips.append(where | {key: about[key] for key in ("kind", "days", "bands", "cloud")})
-            progress("chips", number, len(places))
+    try:
+        with closing(in_order(work, places, workers)) as results:
+            for number, chip in enumerate(results, 1):
+                chips.append(chip)
+                progress("chips", number, len(places))
+    finally:
+        for reader in readers:
+            reader.close()
     return chips
 
 
-def _write_chip(staged: Path, chip: ChipArrays, about: Mapping[str, Any]) -> None:
-    """The chip's folder, `source.json` last: without it the chip does not count."""
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir()
-    np.save(staged / "images.npy", chip.images)
-    np.save(staged / "masks.npy", chip.masks)
-    (staged / "source.json").write_text(json.dumps(about))
+def _write_chip(staged: Path, chip: ChipArrays, made_of: str) -> dict[str, Any]:
+    """Write the chip's folder, `source.json` last, without which the chip does not count; return what that says."""
+    about = {
+        "made_of": made_of,
+        "kind": chip.kind,
+        "days": list(chip.days),
+        "bands": list(chip.bands),
+        "cloud": list(chip.cloud),
+    }
+    try:
+        if staged.exists():
+            shutil.rmtree(staged)
+        staged.mkdir()
+        np.save(staged / "images.npy", chip.images)
+        np.save(staged / "masks.npy", chip.masks)
+        (staged / "source.json").write_text(json.dumps(about))
+    except OSError as error:
+        # numpy loses the error number of a full disk.
+        raise write_failed(error, staged, chip.images.nbytes) from error
+    LOG.info("%s %s cloud %s", chip.kind, chip.id, " ".join(f"{share:.2f}" for share in chip.cloud))
+    return about
 
 
 def _about(chip: Path, made_of: str) -> dict[str, Any] | None:
@@ -168,45 +196,53 @@ def _about(chip: Path, made_of: str) -> dict[str, Any] | None:
     return about if whole and isinstance(about, dict) and about.get("made_of") == made_of else None
 
 
-def _publish(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Move the staged chips and the manifest to their places, and take away what it does not name any more."""
+def _publish(folder: Path, manifest: Mapping[str, Any], before: set[str]) -> None:
+    """Move the staged chips and the manifest to their places, and take away what was named `before` and is no more."""
+    named = {chip["id"] for chip in manifest["chips"]}
+    staged = sorted(named & {path.name for path in (folder / STAGING).iterdir() if path.is_dir()})
+    for chip in staged:
+        if (folder / chip).exists() and chip not in before and not (folder / chip / "source.json").is_file():
+            raise InvalidSettings(f"{folder / chip}: is no chip: choose another folder for the store")
     part = folder / STAGING / MANIFEST
     part.write_text(json.dumps(manifest, indent=1))
-    before = _named(folder / MANIFEST)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
     replaced = folder / STAGING / ".replaced"
-    shutil.rmtree(replaced, ignore_errors=True)
+    if replaced.exists():
+        shutil.rmtree(replaced)
     replaced.mkdir()
-    for chip in manifest["chips"]:
-        staged = folder / STAGING / chip["id"]
-        if staged.is_dir():
-            target = folder / chip["id"]
-            if target.exists():
-                target.rename(replaced / chip["id"])
-            staged.rename(target)
+    for chip in staged:
+        if (folder / chip).exists():
+            (folder / chip).rename(replaced / chip)
+        (folder / STAGING / chip).rename(folder / chip)
     part.replace(folder / MANIFEST)
-    for gone in before - {chip["id"] for chip in manifest["chips"]}:
+    for gone in before - named:
         shutil.rmtree(folder / gone, ignore_errors=True)
     shutil.rmtree(folder / STAGING)
 
 
-def _named(manifest: Path) -> set[str]:
-    """Ids of the chips that a manifest names; none where there is no such file, or another kind of one."""
+def _named(folder: Path) -> set[str]:
+    """Ids of the chips that the store's manifest names; none without a manifest. Raises InvalidSettings for one of something else."""
     try:
-        chips = json.loads(manifest.read_text())["chips"]
+        chips = json.loads((folder / MANIFEST).read_text())["chips"]
         return {chip["id"] for chip in chips if _ID.fullmatch(chip["id"])}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except FileNotFoundError:
         return set()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidSettings(
+            f"{folder / MANIFEST}: is no manifest of a chip store ({type(error).__name__}): choose another folder, or delete it"
+        ) from None
 
 
-def _state(rows: pd.DataFrame, sizes: dict[tuple[str, str], Any]) -> list[Any]:
-    """Name, size and time of every local file that the chip is made of; `sizes` remembers those of an item."""
+def _state(rows: pd.DataFrame, known: dict[tuple[str, str], list[Any]]) -> list[Any]:
+    """Name, size and time of every local file that the chip is made of; `known` remembers them."""
     layout = str(rows["layout"].iloc[0])
     found = []
     for href in sources_of(rows):
         key = (href, layout)
-        if key not in sizes:
-            sizes[key] = list(_files(href, layout))
-        found.append(sizes[key])
+        if key not in known:
+            known[key] = list(_files(href, layout))
+        found.append(known[key])
     return found
 
 

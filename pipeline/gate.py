@@ -107,6 +107,9 @@ class Comparison:
     share: float | None
     """The same as a share of the mean reflectance."""
     shift: Displacement | None
+    """Of the cloudy side against the clear one; None where too little is jointly clear."""
+    refined: bool
+    """Whether `classes` hold what the comparison shows: that takes B02, B04, B08 and B11 on both sides."""
 
 
 def measure(image: ChipImage, limits: GateLimits) -> Side:
@@ -147,7 +150,8 @@ def compare(clear: ChipImage, cloudy: ChipImage) -> Comparison:
     white = snow_of(clear)
     # Where the clear date has snow, its melting looks like shadow and fresh cloud like nothing.
     ground = clear.classes == CLEAR if white is None else (clear.classes == CLEAR) & ~white
-    if {"B02", "B04", "B08", "B11"} <= set(shared):
+    refined = {"B02", "B04", "B08", "B11"} <= set(shared)
+    if refined:
         change = {name: after[shared.index(name)] - before[shared.index(name)] for name in ("B02", "B04", "B11")}
         classes[_thin_cloud(change, ground & (classes == CLEAR)) & ground & (classes != NODATA)] = CLOUD
         pairs = [(before[shared.index(name)], after[shared.index(name)]) for name in ("B08", "B11")]
@@ -163,7 +167,7 @@ def compare(clear: ChipImage, cloudy: ChipImage) -> Comparison:
     textured = [shared.index(name) for name in ("B03", "B04", "B08") if name in shared] or [0]
     shift = displacement(list(before[textured]), list(after[textured]), joint) if shared else None
     valid = max(int((classes != NODATA).sum()), 1)
-    return Comparison(classes, float((classes == CLOUD).sum() / valid), difference, share, shift)
+    return Comparison(classes, float((classes == CLOUD).sum() / valid), difference, share, shift, refined)
 
 
 def _thin_cloud(change: dict[str, NDArray[np.float32]], jointly: NDArray[np.bool_]) -> NDArray[np.bool_]:

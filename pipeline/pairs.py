@@ -11,16 +11,15 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from catalogs.errors import CatalogError
 from catalogs.pairs import PairTable
 from catalogs.places import DatedImage, Found, Place, Reject
+from pipeline.ahead import in_order
 from pipeline.errors import InvalidSettings, PipelineError
 from pipeline.gate import Comparison, GateLimits, Side, clear_fault, compare, judge, measurable, measure
 from pipeline.images import ChipImage, ImageReader
@@ -29,6 +28,7 @@ from pipeline.progress import Progress, silent
 MAX_DAYS = 30
 """Days between the sides of a pair, where dates are known."""
 WORKERS = 2
+MASKS = ("auto", "scl", "s2cloudless", "csmask")
 _URL_QUERY = re.compile(r"(\w+://[^\s?]+)\?\S*")
 Row = dict[str, Any]
 
@@ -61,14 +61,16 @@ def build_pairs(
 ) -> tuple[PairTable, tuple[Reject, ...]]:
     """The pair table of `found`, and the rejects: those of `found` and what could not be read or paired, ordered by path.
 
-    max_days: most days between the sides of a pair, where dates are known. mask: who finds the clouds of STAC items, as in
-    `pipeline.detectors.class_source`. workers: places that are measured side by side. progress: stage `places`.
+    max_days: most days between the sides of a pair, where dates are known. mask: who finds the clouds of STAC items, one of
+    `MASKS`. workers: places that are measured side by side. progress: stage `places`.
 
     Postcondition: a place is in a row of the table or in a reject; neither depends on `workers`. Nothing that one image
     holds stops the others. Raises InvalidSettings for options that cannot be.
     """
     if max_days < 0 or workers < 1:
         raise InvalidSettings(f"max_days {max_days} must be 0 or more, workers {workers} 1 or more")
+    if mask not in MASKS:
+        raise InvalidSettings(f"mask {mask!r} is none of {', '.join(MASKS)}: chips are masked again when they are read")
     chosen = limits or GateLimits()
     local = threading.local()
     readers: list[ImageReader] = []
@@ -82,29 +84,16 @@ def build_pairs(
     rows: list[Row] = []
     rejects = list(found.rejects)
     try:
-        for number, result in enumerate(_in_order(work, found.places, workers), 1):
-            rows += result.rows
-            rejects += result.rejects
-            progress("places", number, len(found.places))
+        with closing(in_order(work, found.places, workers)) as results:
+            for number, result in enumerate(results, 1):
+                rows += result.rows
+                rejects += result.rejects
+                progress("places", number, len(found.places))
     finally:
         for reader in readers:
             reader.close()
     table = PairTable.from_rows(rows, layout=found.layout, root=found.root)
     return table, tuple(sorted(set(rejects), key=lambda reject: (reject.path, reject.reason)))
-
-
-def _in_order(work: Callable[[Place], _Result], places: tuple[Place, ...], workers: int) -> Iterator[_Result]:
-    """`work` of each place, in order, with no more than a few ahead of the one that is waited for."""
-    remaining = iter(places)
-    with ThreadPoolExecutor(workers, "pairs") as pool:
-        waiting: list[Future[_Result]] = [pool.submit(work, place) for place in islice(remaining, 2 * workers)]
-        try:
-            while waiting:
-                result = waiting.pop(0).result()
-                waiting += [pool.submit(work, place) for place in islice(remaining, 1)]
-                yield result
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _pairs_of(place: Place, reader: ImageReader, max_days: int, limits: GateLimits, mask: str) -> _Result:
@@ -145,29 +134,29 @@ def _dated_pairs(place: Place, dates: list[_Measured], max_days: int, limits: Ga
     dates = sorted(dates, key=lambda date: (_moment(date), date.source.href))
     names = _names([_moment(date) for date in dates])
     faults = {id(date): clear_fault(date.side, limits, limits.clear_date) for date in dates}
-    ground = [
-        date for date in dates if faults[id(date)] is None and date.side.cloud + date.side.shadow <= limits.clear_date
-    ]
+    ground = [date for date in dates if faults[id(date)] is None and _covered(date) <= limits.clear_date]
     serving: set[int] = set()
     for name, cloudy in zip(names, dates, strict=True):
-        if cloudy.side.cloud < limits.least_cloud:
-            continue
         near = [date for date in ground if date is not cloudy and _days(date, cloudy) <= max_days]
-        if not near:
-            if cloudy.side.cloud > limits.clear_date:
-                reason = f"no clear date within {max_days} days at {place.id}"
-                result.rejects.append(Reject(cloudy.source.href, reason))
+        if cloudy.side.cloud < limits.least_cloud or not near:
             continue
         clear = min(near, key=lambda date: (_days(date, cloudy), _moment(date)))
         both = compare(clear.image, cloudy.image)
         verdict = judge(clear.side, cloudy.side, both, limits)
         result.rows.append(_row(place, f"{place.id}_{name}", clear, verdict, limits, cloudy, both))
         if verdict[0] == "ok":
-            serving |= {id(clear), id(cloudy)}
+            serving.add(id(clear))
+        if verdict[0] == "ok" or _covered(cloudy) > limits.clear_date:
+            serving.add(id(cloudy))
     for name, date in zip(names, dates, strict=True):
-        if id(date) not in serving and date.side.cloud + date.side.shadow <= limits.clear_date:
+        if id(date) in serving:
+            continue
+        if _covered(date) <= limits.clear_date:
             verdict = faults[id(date)] or ("ok", "")
             result.rows.append(_row(place, f"{place.id}_{name}_clear", date, verdict, limits))
+        else:
+            what = f"{_covered(date):.0%} cloud and shadow, and no clear date within {max_days} days"
+            result.rejects.append(Reject(date.source.href, f"{what} at {place.id}"))
 
 
 def _row(
@@ -207,7 +196,7 @@ def _row(
             "cloudy_href": cloudy.source.href,
             "s1_href": cloudy.source.s1_href or clear.source.s1_href,
             "cloudy_date": cloudy.source.date,
-            "mask": cloudy.image.mask,
+            "mask": f"{cloudy.image.mask} + comparison" if both.refined else cloudy.image.mask,
             "cloudy_fraction": both.cloud,
             "snow_cloudy": cloudy.side.snow,
             "joint_difference": both.difference,
@@ -227,6 +216,10 @@ def _moment(date: _Measured) -> datetime:
     if date.source.date is None:
         raise InvalidSettings(f"{date.source.href}: its date is not known, so it cannot be paired with another date")
     return date.source.date
+
+
+def _covered(date: _Measured) -> float:
+    return date.side.cloud + date.side.shadow
 
 
 def _days(one: _Measured, other: _Measured) -> float:
