@@ -54,12 +54,17 @@ class ExportReport:
         """The inputs, in order, with their fixed shapes."""
         return self.record.inputs
 
+    @property
+    def opset(self) -> int | None:
+        """Of an ONNX file."""
+        return OPSET if self.format == "onnx" else None
+
     def document(self) -> dict[str, Any]:
         """All of it, JSON types only."""
         return {
             "path": str(self.path),
             "format": self.format,
-            "opset": OPSET if self.format == "onnx" else None,
+            "opset": self.opset,
             "max_difference": self.max_difference,
             "differences": self.differences,
             "bound": BOUND,

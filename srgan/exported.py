@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -133,7 +134,10 @@ def _load_torchscript(
         raise InvalidExport(
             f"export {file}: holds a method that runs when it is read (__setstate__): not made by `decloud export`"
         )
-    module = torch.jit.load(BytesIO(blob), map_location=device).eval()
+    with warnings.catch_warnings():
+        # torch 2.13 announces that TorchScript will go; that is for who exports to know.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module = torch.jit.load(BytesIO(blob), map_location=device).eval()
     _require(file, (kind for kind in _kinds(module.inlined_graph) if kind not in _SYNTAX), "aten::")
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
