@@ -33,8 +33,7 @@ class ReconstructionLoss(nn.Module):
     def forward(self, prediction: Tensor, target: Tensor, mask: Tensor, known: Tensor) -> Tensor:
         """prediction, target, known (B, 13, H, W); mask (B, 1, H, W) grown cloud and shadow, 0..1 -> scalar."""
         sides = compare(prediction, target, known)
-        doubled = torch.where(known > 0, 1 + mask, 0.0)
-        return masked_mean((sides.prediction - sides.target).abs() * doubled, sides.known)
+        return masked_mean((sides.prediction - sides.target).abs() * (1 + mask), sides.known)
 
 
 class StructuralLoss(nn.Module):

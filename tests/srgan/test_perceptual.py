@@ -118,6 +118,16 @@ def test_unknown_ground_is_not_averaged_in(stub):
     assert StyleLoss()(layers).item() == pytest.approx(alike.item(), rel=1e-12)
 
 
+def test_a_pixel_is_known_where_all_three_bands_are(stub):
+    known = ones(1, 13, 8, 8)
+    known[0, RGB[0], 0, 0] = known[0, RGB[2], 7, 7] = known[0, 7, :, :4] = 0
+    layers = SharedFeatures(stub)(random(1, 13, 8, 8), random(1, 13, 8, 8, seed=1), known, ones(1, 13), None)
+    fine, middle, coarse = (part.known[0, 0] for part in layers)
+    assert (fine == 0).nonzero().tolist() == [[0, 0], [7, 7]]
+    assert middle[0, 0] == middle[3, 3] == 0.75
+    assert coarse.tolist() == [[15 / 16, 1], [1, 15 / 16]]
+
+
 def test_samples_weigh_as_their_known_share(stub):
     prediction, target, known, present = (
         *(random(2, 13, 16, 16, seed=s) for s in (0, 1)),

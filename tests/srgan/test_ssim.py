@@ -11,9 +11,11 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from srgan.errors import InvalidSpec
-from srgan.ssim import BETAS, ms_ssim, scale_count, ssim_map, ssim_parts
+from srgan.ssim import ms_ssim, scale_count, ssim_map, ssim_parts
 
 torch.set_num_threads(1)
+BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of the paper."""
 
 
 def pair(bands: int, rows: int, cols: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
