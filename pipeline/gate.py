@@ -161,7 +161,7 @@ def compare(clear: ChipImage, cloudy: ChipImage) -> Comparison:
     if (snow := snow_of(cloudy)) is not None:
         bare &= ~snow
     difference = share = None
-    if bare.mean() >= _LEAST_CLEAR:
+    if shared and bare.mean() >= _LEAST_CLEAR:
         difference = float(np.abs(after - before)[:, bare].mean())
         share = difference / max(float((after + before)[:, bare].mean()) / 2, 1e-4)
     textured = [shared.index(name) for name in ("B03", "B04", "B08") if name in shared] or [0]

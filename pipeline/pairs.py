@@ -8,6 +8,7 @@ same in whatever order they end.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import threading
 from collections import Counter
@@ -65,12 +66,16 @@ def build_pairs(
     `MASKS`. workers: places that are measured side by side. progress: stage `places`.
 
     Postcondition: a place is in a row of the table or in a reject; neither depends on `workers`. Nothing that one image
-    holds stops the others. Raises InvalidSettings for options that cannot be.
+    holds stops the others. Raises InvalidSettings for options that cannot be, and without s2cloudless.
     """
     if max_days < 0 or workers < 1:
         raise InvalidSettings(f"max_days {max_days} must be 0 or more, workers {workers} 1 or more")
     if mask not in MASKS:
         raise InvalidSettings(f"mask {mask!r} is none of {', '.join(MASKS)}: chips are masked again when they are read")
+    if found.layout != "stac" and importlib.util.find_spec("s2cloudless") is None:
+        raise InvalidSettings(
+            f"clouds of {found.layout} are found by s2cloudless, which is not installed: pip install 'declouder[s2cloudless]'"
+        )
     chosen = limits or GateLimits()
     local = threading.local()
     readers: list[ImageReader] = []
