@@ -19,7 +19,7 @@ from types import FrameType
 
 import typer
 
-from flows import demo, interrupts, plan, run, status
+from flows import demo, interrupts, plan, run, status, train_command
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, interrupts.STATUS
 
@@ -35,6 +35,7 @@ app.command("demo")(demo.demo)
 app.command("plan", no_args_is_help=True)(plan.plan)
 app.command("run", no_args_is_help=True)(run.run)
 app.command("status", no_args_is_help=True)(status.status)
+app.command("train", no_args_is_help=True)(train_command.train)
 
 
 @app.callback(invoke_without_command=True)

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -27,13 +26,13 @@ from pydantic import (
 )
 
 from pipeline.errors import InvalidSettings
+from srgan.archive import Format
 from srgan.errors import ModelError
-from srgan.settings import TrainSettings, load_settings
+from srgan.settings import TrainSettings, load_settings, parse_overrides
 
 Preset = Literal["tiny", "small", "base", "seed"]
-ExportFormat = Literal["torchscript", "pt2", "onnx"]
 PRESETS: tuple[Preset, ...] = typing.get_args(Preset)
-FORMATS: tuple[ExportFormat, ...] = typing.get_args(ExportFormat)
+FORMATS: tuple[Format, ...] = typing.get_args(Format)
 
 
 class Overrides(BaseModel):
@@ -108,7 +107,7 @@ class TrainRequest(BaseModel):
         None, description="VGG-16 weights (.safetensors or .pth); else $DECLOUD_VGG_WEIGHTS, torch's cache, a download"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    export: tuple[ExportFormat, ...] = Field(
+    export: tuple[Format, ...] = Field(
         ("torchscript", "pt2"), description="Formats that the best checkpoint is exported to; onnx needs its extra"
     )
 
@@ -167,31 +166,21 @@ def one_line(error: ValidationError) -> str:
     return f"--set {name}{'=' if value != '' else ''}{value}".rstrip() + f": {reason}"
 
 
-def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """Nested settings of `--set` options, values in YAML.
+def nested_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Nested settings of `--set` options, values in YAML. Raises ModelError for a text that is none, InvalidSettings for two that clash.
 
-    Raises InvalidSettings for a text without `=`, and for a name given twice.
-
-    >>> parse_overrides(["losses.style=0", "losses.perceptual=0", "widths=[16, 32]"])
+    >>> nested_overrides(["losses.style=0", "losses.perceptual=0", "widths=[16, 32]"])
     {'losses': {'style': 0, 'perceptual': 0}, 'widths': [16, 32]}
     """
     nested: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        path = name.strip().split(".")
-        if not equals or not all(path):
-            raise InvalidSettings(
-                f"--set {text}: write NAME=VALUE, for example --set epochs=20 or --set losses.style=0"
-            )
+    for name, value in parse_overrides(texts).items():
+        *outer, last = name.split(".")
         inner = nested
-        for part in path[:-1]:
+        for part in outer:
             inner = inner.setdefault(part, {})
             if not isinstance(inner, dict):
-                raise InvalidSettings(f"--set {text}: {part} is given a value of its own too")
-        if path[-1] in inner:
-            raise InvalidSettings(f"--set {name.strip()} is given twice")
-        try:
-            inner[path[-1]] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InvalidSettings(f"--set {text}: {value!r} is no value; quote it as in YAML") from None
+                raise InvalidSettings(f"--set {name}: {part} is given a value of its own too")
+        if isinstance(inner.get(last), dict):
+            raise InvalidSettings(f"--set {name}: settings inside it are given too")
+        inner[last] = value
     return nested

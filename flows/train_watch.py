@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from flows.watch import EVERY, rate
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
-    from srgan.trainer import Progress
+    from srgan.progress import Progress
 
 
 class TrainWatcher(Protocol):
@@ -93,12 +93,13 @@ class Lines:
 class Bar:
     """A bar of the stage that is under way and the losses below it, on standard error; validations stay."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
+        """console: where it is shown, standard error if None."""
         from rich.console import Console
         from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-        console = Console(stderr=True)
+        console = console or Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),

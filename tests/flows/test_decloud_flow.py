@@ -227,11 +227,11 @@ def test_the_demo_shows_that_most_of_the_error_is_gone(
     assert "unchanged" in strict.out
 
 
-def test_the_deployment_finds_its_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_deployments_find_their_flows(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.flows import load_flow_from_entrypoint
 
     root = Path(__file__).resolve().parents[2]
     monkeypatch.chdir(root)
     entries = yaml.safe_load((root / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
-    for entry in entries:
-        assert load_flow_from_entrypoint(entry["entrypoint"]).name == "decloud-aoi"
+    found = {entry["name"]: load_flow_from_entrypoint(entry["entrypoint"]).name for entry in entries}
+    assert found == {"scheduled": "decloud-aoi", "train": "train"}
