@@ -167,7 +167,7 @@ def _section(title: str) -> tuple[str, ...]:
 
 def _shown(values: Mapping[str, Any], within: str = "") -> Iterator[str]:
     """Entries of any shape: single values in one table, then a table for each mapping and each list of mappings."""
-    single = [(key, _cell(value)) for key, value in values.items() if not _nested(value)]
+    single = [(key, value) for key, value in values.items() if not _nested(value)]
     if single:
         yield from (("", f"**{_cell(within)}**") if within else ())
         yield ""
@@ -186,7 +186,7 @@ def _grid(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Mappings as a table with a column for each key; of a mapping inside a cell its first figure stands for all."""
     flat = [dict(_first_figure(key, value) for key, value in row.items()) for row in rows]
     columns = list(dict.fromkeys(key for row in flat for key in row))
-    yield from _table(columns, [[_cell(row.get(column, "")) for column in columns] for row in flat])
+    yield from _table(columns, [[row.get(column, "") for column in columns] for row in flat])
 
 
 def _first_figure(key: str, value: Any) -> tuple[str, Any]:
@@ -197,7 +197,7 @@ def _first_figure(key: str, value: Any) -> tuple[str, Any]:
     return key, value
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
     yield f"| {' | '.join(map(_cell, columns))} |"
     yield f"|{'---|' * len(columns)}"
     for row in rows:
