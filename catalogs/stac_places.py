@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from catalogs.apart import too_near
+from catalogs.bands import BANDS
 from catalogs.documents import read_json, session
 from catalogs.errors import CatalogError, InvalidItem
 from catalogs.files import open_sources
@@ -29,13 +30,13 @@ from catalogs.hrefs import absolute, is_remote
 from catalogs.item import SceneItem
 from catalogs.lattice import Lattice
 from catalogs.newest import newest
+from catalogs.patch import headers_only
 from catalogs.places import DatedImage, Found, Place, Progress, Reject, Window, ordered
 from catalogs.query import Query
 from catalogs.search import search
 from catalogs.sources import signed
 from catalogs.splits import Splits
 
-_THREADS = 8
 NEAR = 0.5
 """Share of a chip's edge that must lie between chips of different splits, at the least."""
 Key = tuple[str, str, float]
@@ -124,42 +125,43 @@ def _loose(folder: Path) -> tuple[list[SceneItem], list[Reject]]:
 
 
 def _with_grids(items: Sequence[SceneItem], progress: Progress) -> Iterator[tuple[SceneItem, Grid | Reject]]:
-    """Each item with the grid of its files, in order; those of remote items are read side by side."""
-
-    def measured(item: SceneItem) -> Grid | Reject:
+    """Each item with the grid of its files. One after the other: GDAL holds Python's lock while it opens a file."""
+    for number, item in enumerate(items, 1):
+        progress("headers", number, len(items))
         try:
-            return _grid(item)
+            yield item, _grid(item)
         except CatalogError as error:
-            return _reject(item.origin, error)
-
-    threads = _THREADS if any(is_remote(asset.href) for item in items for asset in item.bands.values()) else 1
-    with ThreadPoolExecutor(threads) as pool:
-        for number, (item, grid) in enumerate(zip(items, pool.map(measured, items), strict=True), 1):
-            progress("headers", number, len(items))
-            yield item, grid
+            yield item, _reject(item.origin, error)
 
 
 def _grid(item: SceneItem) -> Grid:
-    """The finest grid among the bands of an item, from their files; all must cover the same ground."""
+    """The finest grid among the bands of an item, from their files; all must cover the same ground.
+
+    Of remote bands one of each native pixel size is looked at: a header takes several requests.
+    """
     from rasterio.crs import CRS
 
+    remote = {
+        BANDS[name].gsd: asset.href for name, asset in reversed(list(item.bands.items())) if is_remote(asset.href)
+    }
+    local = [asset.href for asset in item.bands.values() if not is_remote(asset.href)]
     grids: dict[str, Grid] = {}
-    for asset in item.bands.values():
-        if asset.href in grids:
-            continue
-        opened = signed(asset.href)
+    for href in dict.fromkeys([*local, *remote.values()]):
+        opened = signed(href)
         try:
-            header = read_header(opened)
+            # Beside a local file a sidecar may hold its grid; nobody asks a server for one.
+            with headers_only() if is_remote(href) else nullcontext():
+                header = read_header(opened)
         except InvalidItem as error:
             # A signature is a secret, and rejects are written to a file.
-            raise InvalidItem(str(error).replace(opened, asset.href)) from None
-        grids[asset.href] = Grid(crs_name(CRS.from_wkt(header.crs)), header.transform, header.shape)
+            raise InvalidItem(str(error).replace(opened, href.partition("?")[0])) from None
+        grids[href] = Grid(crs_name(CRS.from_wkt(header.crs)), header.transform, header.shape)
     finest = min(grids.values(), key=lambda grid: abs(grid.transform[0]))
     for href, grid in grids.items():
         pixel = abs(grid.transform[0])
         apart = np.abs(np.subtract(grid.corners(), finest.corners())).max()
         if grid.crs != finest.crs or apart > pixel:
-            raise InvalidItem(f"{href}: covers other ground than the finest band of {item.id}")
+            raise InvalidItem(f"{href.partition('?')[0]}: covers other ground than the finest band of {item.id}")
     return finest
 
 
