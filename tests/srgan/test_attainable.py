@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 import torch
 
 from srgan.attainable import attainable, visibility
+from srgan.dataset import Batch
 
 RNG = np.random.default_rng(0)
-
-
-class Batch(NamedTuple):
-    """What `attainable` reads of a batch."""
-
-    cloudy: torch.Tensor
-    present: torch.Tensor
-    mask: torch.Tensor
-    valid: torch.Tensor
-    references: torch.Tensor
-    reference_valid: torch.Tensor
-    days: torch.Tensor
-    target: torch.Tensor
 
 
 def random(*shape: int) -> torch.Tensor:
@@ -46,7 +32,9 @@ def test_only_what_is_seen_is_asked_for():
     cloudy = truth.clone()
     cloudy[..., 32:] = 0.9
     ones = torch.ones(1, 1, 64, 64)
-    batch = Batch(cloudy, torch.ones(1, 13), mask, ones, reference[:, None], ones[:, None], torch.zeros(1, 1), truth)
+    batch = Batch(
+        cloudy, torch.ones(1, 13), mask, ones, reference[:, None], ones[:, None], torch.zeros(1, 1), truth, ones
+    )
     asked = attainable(batch, torch.full((13, 1, 1), 0.1))
     torch.testing.assert_close(asked[..., :28], truth[..., :28])  # clear, or under the mask but seen all the same
     torch.testing.assert_close(asked[..., 36:], reference[..., 36:])  # opaque: the first guess, here the other date
