@@ -173,7 +173,7 @@ def read_rejects(table: Path) -> tuple[Reject, ...]:
     path = rejects_path(table)
     if not path.is_file():
         return ()
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         return tuple(Reject(row["path"], row["reason"]) for row in csv.DictReader(file))
 
 
