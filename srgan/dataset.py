@@ -1,26 +1,32 @@
-"""Batches for the trainer: synthetic clouds over clear truth, and real cloudy dates beside clear ones.
+"""Batches for the trainer: synthetic clouds over clear truth, and real cloudy dates.
 
-A batch is a function of (seed, step) alone, so that a resumed run sees what an uninterrupted one would have seen. References are
-other dates where a chip has them. Where it has one date only they are made from it: spectrally and locally changed, shifted
-by a pixel, with clouds of their own, so that the network learns to use a reference but not to copy it blindly.
+A sample is a function of (seed, step, index) alone, so that a resumed run sees what an uninterrupted one would have seen, on as
+many devices and with as many loading processes as there may be. Synthetic samples supervise. Real ones are compared with the nearest
+clear date under their clouds and with themselves elsewhere (as CARL does: Meraner et al., ISPRS J. 166, 2020), or, unpaired, with
+themselves alone; then only the discriminator judges what stands in the place of the clouds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from srgan.clouds import add_clouds, fractal_noise, random_sky
+from srgan.clouds import add_clouds, random_sky
+from srgan.errors import InvalidStore
+from srgan.revisits import Window, classes, grow, harmonise, made_reference, read, stored_reference
+from srgan.settings import TrainSettings
 from srgan.spec import BANDS
 from srgan.store import CLEAR, CLOUD, NODATA, SHADOW, StoredChip
 
 DATES = 2
 """References of a batch; a sample with fewer has the rest marked as not valid, which is the same as not having them."""
+
+LEAST_CLOUD = 0.015
+"""Share of cloud from which a date counts as cloudy."""
 
 BAND_SETS: tuple[tuple[float, frozenset[str]], ...] = (
     (0.35, frozenset(BANDS)),
@@ -32,7 +38,7 @@ BAND_SETS: tuple[tuple[float, frozenset[str]], ...] = (
 
 
 class Batch(NamedTuple):
-    """The generator's seven inputs, in its order, and what to compare with."""
+    """The generator's seven inputs, in its order, and what to compare with. (B, ...) each."""
 
     cloudy: Tensor
     present: Tensor
@@ -42,7 +48,7 @@ class Batch(NamedTuple):
     reference_valid: Tensor
     days: Tensor
     target: Tensor
-    """(B, 13, H, W) reflectance."""
+    """(B, 13, H, W) reflectance; finite everywhere."""
     counts: Tensor
     """(B, 1, H, W) 1 where the target is known."""
 
@@ -51,104 +57,119 @@ class Batch(NamedTuple):
         """Arguments of `Generator.forward`."""
         return tuple(self[:7])
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(*(part.to(device, non_blocking=True) for part in self))
+
 
 class SampleMaker:
-    """Draws training samples from chips."""
+    """Draws samples from the chips of one split. Raises InvalidStore where no chip has a clear date or all are too small."""
 
-    def __init__(self, chips: Sequence[StoredChip], crop: int, seed: int, real_share: float = 0.4) -> None:
-        self.crop, self.seed, self.real_share = crop, seed, real_share
-        self.clear = [(chip, date) for chip in chips for date in chip.clear_dates()]
-        self.cloudy = [
-            (chip, date)
-            for chip in chips
-            for date, share in enumerate(chip.cloud)
-            if share > 0.015 and set(chip.clear_dates()) - {date}
-        ]
+    def __init__(self, chips: Sequence[StoredChip], settings: TrainSettings, seed: int) -> None:
+        self.settings, self.seed, self.crop = settings, seed, settings.crop
+        large = [chip for chip in chips if min(chip.shape) >= self.crop]
+        self.clear = [(chip, date) for chip in large for date in chip.clear_dates()]
+        self.cloudy = [(chip, date) for chip in large for date, share in enumerate(chip.cloud) if share > LEAST_CLOUD]
+        if not self.clear:
+            raise InvalidStore(
+                f"none of {len(chips)} chips has a clear date and {self.crop} pixels of edge: "
+                "set a smaller `crop`, or catalogue more pairs"
+            )
+        self._paired = [(chip, date) for chip, date in self.cloudy if chip.others(date)]
         # A group weighs as the square root of its chips: neither one ROI nor one date of a series may lead.
-        self._weights = {id(pool): _group_weights(pool) for pool in (self.clear, self.cloudy)}
+        self._weights = {id(pool): _group_weights(pool) for pool in (self.clear, self.cloudy, self._paired)}
 
-    def batch(self, step: int, size: int) -> Batch:
-        """The batch of this step."""
-        samples = [self.sample(step, index) for index in range(size)]
+    def batch(self, step: int, synthetic: int, real: int, first: int = 0) -> Batch:
+        """The batch of a step: `synthetic` samples, then `real` ones (synthetic too where no date is cloudy).
+
+        `first` is the number of the first sample among those of all devices.
+        """
+        numbers = range(first, first + synthetic + real)
+        samples = [self.sample(step, number, real=number - first >= synthetic) for number in numbers]
         return Batch(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
 
-    def sample(self, step: int, index: int) -> Batch:
+    def sample(self, step: int, number: int, *, real: bool) -> Batch:
         """One sample, without the leading axis."""
-        rng = np.random.default_rng((self.seed, step, index))
+        rng = np.random.default_rng((self.seed, step, number))
         noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        real = bool(self.cloudy) and rng.random() < self.real_share
-        sample = self._real(rng) if real else self._synthetic(rng, noise)
-        return _turn(_drop_bands(_reference_dropout(sample, rng), rng), rng)
+        sample = self._real(rng) if real and self.cloudy else self._synthetic(rng, noise)
+        return _turn(self._drop_bands(_reference_dropout(sample, rng), rng), rng)
 
     def _synthetic(self, rng: np.random.Generator, noise: torch.Generator) -> Batch:
         chip, date = self._draw(self.clear, rng)
         window = self._window(chip, rng)
         gain = random_gain(rng)
         truth = (read(chip, date, window) * gain).clamp(0, 1.6)
-        classes = torch.from_numpy(np.array(chip.masks[(date, *window)]))[None]
-        valid = (classes != NODATA).float()
-        clouded, mask = random_clouds(truth, valid, rng, noise)
-        mask = torch.maximum(mask, (classes > CLEAR).float())
-        nearest = sorted(range(len(chip.days)), key=lambda other: abs(chip.days[other] - chip.days[date]))
-        others = rng.permutation([other for other in nearest if other != date][:8]).tolist()
-        references, usable, days = [], [], []
+        ground = classes(chip, date, window)
+        valid = (ground != NODATA).float()
+        clouded, mask = self._cloud_over(truth, valid, rng, noise)
+        mask = torch.maximum(mask, (ground > CLEAR).float())
+        references: list[tuple[Tensor, Tensor]] = []
+        days: list[float] = []
         if chip.kind == "series":
-            for other in others[:DATES]:
-                ok = (
-                    F.max_pool2d(
-                        (torch.from_numpy(np.array(chip.masks[(other, *window)]))[None] != CLEAR).float(), 5, 1, 2
-                    )
-                    == 0
-                )
-                image = read(chip, other, window) * gain
-                references.append(harmonise(image, clouded, ok & (mask == 0)))
-                usable.append(ok.float())
+            # Of the eight nearest, any: a reference of the same week is a gift that a user seldom has.
+            others = sorted(
+                set(range(len(chip.days))) - {date}, key=lambda other: abs(chip.days[other] - chip.days[date])
+            )
+            for other in rng.permutation(others[:8]).tolist()[:DATES]:
+                image, usable = stored_reference(chip, other, window, truth / gain, (ground == CLEAR) & (mask == 0))
+                references.append((image * gain, usable))
                 days.append(float(chip.days[other] - chip.days[date]))
         else:
             for _ in range(DATES):
-                image, ok = made_reference(truth, rng, noise)
-                references.append(image)
-                usable.append(ok)
+                references.append(
+                    made_reference(truth, rng, noise, lambda image, ok: self._cloud_over(image, ok, rng, noise))
+                )
                 days.append(float(rng.integers(-40, 41)))
         present = torch.from_numpy(chip.present)
-        counts = (classes == CLEAR).float()
-        return _with_references(clouded, present, mask, valid, references, usable, days, truth, counts)
+        return _complete(clouded, present, mask, valid, references, days, truth, (ground == CLEAR).float())
 
     def _real(self, rng: np.random.Generator) -> Batch:
-        chip, date = self._draw(self.cloudy, rng)
+        paired = bool(self._paired) and rng.random() < self.settings.paired
+        chip, date = self._draw(self._paired if paired else self.cloudy, rng)
         window = self._window(chip, rng)
-        clear = sorted(set(chip.clear_dates()) - {date}, key=lambda other: abs(chip.days[other] - chip.days[date]))
-        image, target = read(chip, date, window), read(chip, clear[0], window)
-        classes = torch.from_numpy(np.array(chip.masks[(date, *window)]))[None]
-        ground = torch.from_numpy(np.array(chip.masks[(clear[0], *window)]))[None]
-        mask = grow(((classes == CLOUD) | (classes == SHADOW)).float(), int(rng.integers(3, 13)))
-        valid = (classes != NODATA).float()
-        references, usable, days = [], [], []
-        for other in clear[1 : 1 + DATES]:
-            ok = torch.from_numpy(np.array(chip.masks[(other, *window)]))[None] == CLEAR
-            references.append(harmonise(read(chip, other, window), image, ok & (mask == 0)))
-            usable.append(ok.float())
+        image, sky = read(chip, date, window), classes(chip, date, window)
+        mask = grow(((sky == CLOUD) | (sky == SHADOW)).float(), int(rng.integers(3, 13)))
+        valid = (sky != NODATA).float()
+        others = chip.others(date)
+        references: list[tuple[Tensor, Tensor]] = []
+        days: list[float] = []
+        for other in others[int(paired) :][:DATES]:
+            references.append(stored_reference(chip, other, window, image, (mask == 0) & (valid > 0)))
             days.append(float(chip.days[other] - chip.days[date]))
-        target = harmonise(target, image, (ground == CLEAR) & (mask == 0) & (valid > 0)).clamp(0, 1.6)
-        # Clear pixels are compared with the input: the dates differ.
-        counts = torch.where(mask > 0, (ground == CLEAR).float(), valid)
-        target = torch.where(mask > 0, target, image)
-        return _with_references(
-            image, torch.from_numpy(chip.present), mask, valid, references, usable, days, target, counts
-        )
+        target, counts = image, valid * (mask == 0)
+        if paired:
+            ground = classes(chip, others[0], window)
+            jointly = (ground == CLEAR) & (mask == 0) & (valid > 0)
+            truth = harmonise(read(chip, others[0], window), image, jointly).clamp(0, 1.6)
+            target = torch.where(mask > 0, truth, image)
+            counts = torch.where(mask > 0, (ground == CLEAR).float(), valid)
+        return _complete(image, torch.from_numpy(chip.present), mask, valid, references, days, target, counts)
+
+    def _cloud_over(
+        self, image: Tensor, valid: Tensor, rng: np.random.Generator, noise: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """A cloudy version of a clear image (13, H, W), and its grown mask (1, H, W)."""
+        kinds = self.settings.skies.model_dump()
+        shares = np.array(list(kinds.values()))
+        kind = list(kinds)[int(rng.choice(len(kinds), p=shares / shares.sum()))]
+        clouded = add_clouds(image[None], valid[None], [random_sky(noise, kind)], [noise])
+        mask = torch.maximum(clouded.cloud, clouded.shadow)[0]
+        return clouded.image[0], grow(mask, int(rng.integers(1, 9)))
 
     def _draw(self, pool: list[tuple[StoredChip, int]], rng: np.random.Generator) -> tuple[StoredChip, int]:
         return pool[int(rng.choice(len(pool), p=self._weights[id(pool)]))]
 
-    def _window(self, chip: StoredChip, rng: np.random.Generator) -> tuple[slice, slice]:
-        rows, cols = chip.masks.shape[1:]
-        row, col = (int(rng.integers(0, side - self.crop + 1)) for side in (rows, cols))
+    def _window(self, chip: StoredChip, rng: np.random.Generator) -> Window:
+        row, col = (int(rng.integers(0, side - self.crop + 1)) for side in chip.shape)
         return slice(row, row + self.crop), slice(col, col + self.crop)
 
-
-def read(chip: StoredChip, date: int, window: tuple[slice, slice]) -> Tensor:
-    """Reflectance (13, rows, cols) of a window."""
-    return torch.from_numpy(chip.images[(date, slice(None), *window)].astype(np.float32) / 1e4)
+    def _drop_bands(self, sample: Batch, rng: np.random.Generator) -> Batch:
+        """Draw one of the band sets."""
+        bands = BAND_SETS[int(rng.choice(len(BAND_SETS), p=[share for share, _ in BAND_SETS]))][1]
+        if self.settings.whole_bands:
+            return sample
+        return sample._replace(present=sample.present * torch.tensor([float(band in bands) for band in BANDS]))
 
 
 def random_gain(rng: np.random.Generator) -> Tensor:
@@ -157,67 +178,22 @@ def random_gain(rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(np.exp(np.clip(common + by_band, -0.6, 0.6)).astype(np.float32))[:, None, None]
 
 
-def random_clouds(
-    truth: Tensor, valid: Tensor, rng: np.random.Generator, noise: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """A cloudy version of a clear image (13, H, W) and its grown mask (1, H, W)."""
-    clouded = add_clouds(truth[None], valid[None], [random_sky(noise)], [noise])
-    return clouded.image[0], grow(torch.maximum(clouded.cloud, clouded.shadow)[0], int(rng.integers(1, 9)))
-
-
-def made_reference(truth: Tensor, rng: np.random.Generator, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Another date, made up from the truth (13, H, W), and where it is usable (1, H, W)."""
-    rows, cols = truth.shape[1:]
-    field = fractal_noise(3, rows, cols, noise, octaves=4)[:, 0]
-    # Spectral change by band, a smooth change of vegetation (NIR up, red down, or the reverse), and the rest by pixel.
-    gain = 1 + torch.from_numpy(rng.normal(0, 0.03, (13, 1, 1)).astype(np.float32))
-    green = torch.tensor([0, 0, 0.3, -1, 0, 0.7, 1, 1, 1, 1, 0, -0.7, -1])[:, None, None]
-    strength = float(rng.uniform(0, 0.12))
-    changed = truth * gain * (1 + strength * field[:1] * green + 0.03 * field[1:2])
-    changed = changed + torch.from_numpy(rng.normal(0, 0.004, (13, 1, 1)).astype(np.float32))
-    # A field is ploughed, a road is built: what lies elsewhere in the tile shows up here.
-    moved = torch.roll(changed, tuple(int(rng.integers(16, 64)) for _ in range(2)), (1, 2))
-    changed = torch.where(field[2:] > float(rng.uniform(1.2, 2.5)), moved, changed)
-    changed = torch.roll(changed, tuple(int(rng.integers(-1, 2)) for _ in range(2)), (1, 2)).clamp(0, 1.6)
-    if rng.random() < 0.5:
-        return changed, torch.ones(1, rows, cols)
-    changed, mask = random_clouds(changed, torch.ones(1, rows, cols), rng, noise)
-    return changed, (mask == 0).float()
-
-
-def harmonise(image: Tensor, like: Tensor, jointly: Tensor) -> Tensor:
-    """`image` (13, H, W) with the mean and, within bounds, the contrast of `like` on the pixels `jointly` (1, H, W) clear."""
-    chosen = jointly.expand_as(image)
-    if int(jointly.sum()) < 256:
-        return image
-    mine, theirs = image[chosen].view(13, -1), like[chosen].view(13, -1)
-    gain = (theirs.std(1) / mine.std(1).clamp_min(1e-4)).clamp(0.7, 1.4)[:, None, None]
-    return (image - mine.mean(1)[:, None, None]) * gain + theirs.mean(1)[:, None, None]
-
-
-def grow(mask: Tensor, radius: int) -> Tensor:
-    """A mask (1, H, W) grown by `radius` pixels."""
-    return F.max_pool2d(mask, 2 * radius + 1, 1, radius)
-
-
-def _with_references(
+def _complete(
     cloudy: Tensor,
     present: Tensor,
     mask: Tensor,
     valid: Tensor,
-    references: list[Tensor],
-    usable: list[Tensor],
-    days: list[float],
+    references: Sequence[tuple[Tensor, Tensor]],
+    days: Sequence[float],
     target: Tensor,
     counts: Tensor,
 ) -> Batch:
     """Fill up to DATES references with ones that are not valid."""
     missing = DATES - len(references)
-    stack = torch.stack([*references, *[torch.zeros_like(cloudy)] * missing])
-    ok = torch.stack([*usable, *[torch.zeros_like(mask)] * missing])
-    return Batch(
-        cloudy, present, mask * valid, valid, stack, ok, torch.tensor([*days, *[0.0] * missing]), target, counts * valid
-    )
+    stack = torch.stack([*[image for image, _ in references], *[torch.zeros_like(cloudy)] * missing])
+    usable = torch.stack([*[ok for _, ok in references], *[torch.zeros_like(mask)] * missing])
+    when = torch.tensor([*days, *[0.0] * missing])
+    return Batch(cloudy, present, mask * valid, valid, stack, usable, when, target, counts * valid)
 
 
 def _reference_dropout(sample: Batch, rng: np.random.Generator) -> Batch:
@@ -226,13 +202,6 @@ def _reference_dropout(sample: Batch, rng: np.random.Generator) -> Batch:
     usable = sample.reference_valid.clone()
     usable[kept:] = 0
     return sample._replace(reference_valid=usable)
-
-
-def _drop_bands(sample: Batch, rng: np.random.Generator) -> Batch:
-    """Draw one of the band sets."""
-    bands = BAND_SETS[int(rng.choice(len(BAND_SETS), p=[share for share, _ in BAND_SETS]))][1]
-    present = sample.present * torch.tensor([float(band in bands) for band in BANDS])
-    return sample._replace(present=present)
 
 
 def _turn(sample: Batch, rng: np.random.Generator) -> Batch:
@@ -248,7 +217,8 @@ def _turn(sample: Batch, rng: np.random.Generator) -> Batch:
     return Batch(*(turn(part).contiguous() for part in sample))
 
 
-def _group_weights(pool: list[tuple[StoredChip, int]]) -> np.ndarray:
+def _group_weights(pool: Sequence[tuple[StoredChip, int]]) -> np.ndarray:
     groups = [chip.group for chip, _ in pool]
-    weights = np.array([1 / np.sqrt(groups.count(group)) for group in groups])
+    counts: Mapping[str, int] = {group: groups.count(group) for group in set(groups)}
+    weights = np.array([1 / np.sqrt(counts[group]) for group in groups])
     return weights / weights.sum() if len(pool) else weights

@@ -35,6 +35,14 @@ def sam(prediction: Tensor, target: Tensor, where: Tensor) -> float:
     return math.degrees(float(torch.acos(cosine).mean()))
 
 
+def correlation(prediction: Tensor, target: Tensor, where: Tensor) -> float:
+    """Pearson correlation of all values of (C, H, W) over the pixels `where`; NaN where one of the two is constant."""
+    first, second = (_chosen(image, where).double().flatten() for image in (prediction, target))
+    first, second = first - first.mean(), second - second.mean()
+    spread = first.norm() * second.norm()
+    return float(first @ second / spread) if spread > 0 else math.nan
+
+
 def _chosen(image: Tensor, where: Tensor) -> Tensor:
     """Values (C, pixels) of the chosen pixels."""
     return image.clamp(0, 1)[:, where[0] > 0]

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from srgan.checkpoint import load_checkpoint
 from srgan.clouds import Layer, Sky, add_clouds
-from srgan.dataset import grow, harmonise, read
 from srgan.generator import Generator
 from srgan.metrics import mae, psnr, rmse, sam
+from srgan.revisits import grow, harmonise, read
 from srgan.spec import BANDS
 from srgan.store import CLEAR, CLOUD, NODATA, SHADOW, ChipStore, StoredChip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -72,13 +72,17 @@ class TrainSettings(BaseModel):
     seed: int = Field(0, ge=0, description="Of weights, order, clouds and everything else that is drawn")
 
     skies: SkyShares = Field(default_factory=SkyShares)
-    transplants: float = Field(0.15, ge=0, le=1, description="Share of synthetic samples under a real, transplanted cloud")
+    transplants: float = Field(
+        0.15, ge=0, le=1, description="Share of synthetic samples under a real, transplanted cloud"
+    )
     paired: float = Field(0.8, ge=0, le=1, description="Share of real samples compared with their clear date")
     whole_bands: bool = Field(default=False, description="Never leave bands out (what is left out is drawn at random)")
     hold_guess: bool = Field(default=True, description="Ask for the first guess where the ground cannot be seen")
 
     rate: float = Field(2e-4, gt=0, description="Learning rate of the generator at its highest")
-    discriminator_share: float = Field(0.5, gt=0, le=1, description="Learning rate of the discriminator, as a share of that")
+    discriminator_share: float = Field(
+        0.5, gt=0, le=1, description="Learning rate of the discriminator, as a share of that"
+    )
     beta1: float = Field(0.5, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
     decay: float = Field(0.0, ge=0, description="Weight decay, decoupled (AdamW)")
@@ -93,6 +97,7 @@ class TrainSettings(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 trunk on CUDA, else fp32")
 
     validation_samples: int = Field(24, ge=1, description="Half of them synthetic, half real where there are such")
+    margin_samples: int = Field(8, ge=1, description="Scenes on which the margin of the finished model is measured")
     save_every: int | None = Field(None, ge=1, description="Steps between saves of `last`; left out: each epoch")
     shares_every: int = Field(100, ge=1, description="Steps between looks at each term's share of the gradient")
 
@@ -128,6 +133,20 @@ def load_settings(preset: str | Path = "small", overrides: Mapping[str, Any] | N
     for key, value in (overrides or {}).items():
         _put(content, str(key).split("."), value, where)
     return make_settings(content, where)
+
+
+def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    """`["losses.style=0"]` to `{"losses.style": 0}`, values read as YAML. Raises InvalidSettings for one without `=`."""
+    overrides = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise InvalidSettings(f"setting {pair!r}: give NAME=VALUE, like losses.style=0")
+        try:
+            overrides[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InvalidSettings(f"setting {pair!r}: its value cannot be read") from error
+    return overrides
 
 
 def make_settings(content: Mapping[str, Any], where: str = "settings") -> TrainSettings:

@@ -1,4 +1,4 @@
-"""`ChipStore`: the chips that `pipeline.chips` wrote, read as memory maps."""
+"""`ChipStore`: the chips that `pipeline.chipstore` wrote, read as memory maps."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from srgan.errors import InvalidSpec
+from srgan.errors import InvalidStore
 from srgan.spec import BANDS
 
 NODATA, CLEAR, CLOUD, SHADOW = 0, 1, 2, 3
 """Classes of `masks.npy`."""
+
+KINDS = ("pair", "series", "single")
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class StoredChip:
     group: str
     """ROI or tile; splits and bootstraps draw whole groups."""
     split: str
+    """train, val, test or other."""
     kind: str
     """pair (date 0 clear, date 1 cloudy), series (dates in order) or single."""
     days: tuple[int, ...]
@@ -35,54 +39,85 @@ class StoredChip:
 
     @cached_property
     def images(self) -> np.ndarray:
-        """uint16 (dates, 13, rows, cols), reflectance times 10000."""
-        return np.asarray(np.load(self.folder / "images.npy", mmap_mode="r"))
+        """uint16 (dates, 13, rows, cols), reflectance times 10000. Raises InvalidStore where the file holds anything else."""
+        return self._array("images.npy", np.uint16, (len(self.days), len(BANDS)))
 
     @cached_property
     def masks(self) -> np.ndarray:
-        """uint8 (dates, rows, cols): 0 no data, 1 clear, 2 cloud, 3 shadow."""
-        return np.asarray(np.load(self.folder / "masks.npy", mmap_mode="r"))
+        """uint8 (dates, rows, cols): 0 no data, 1 clear, 2 cloud, 3 shadow. Raises InvalidStore where the file holds anything else."""
+        return self._array("masks.npy", np.uint8, (len(self.days),))
 
     @cached_property
     def present(self) -> np.ndarray:
         """float32 (13,), 1 where the band holds data."""
         return np.array([band in self.bands for band in BANDS], np.float32)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        rows, cols = self.masks.shape[1:]
+        return int(rows), int(cols)
+
     def clear_dates(self, cloud: float = 0.15) -> list[int]:
         """Dates with at most this share of cloud."""
         return [date for date, share in enumerate(self.cloud) if share <= cloud]
 
+    def others(self, date: int) -> list[int]:
+        """Clear dates other than `date`, the nearest in time first."""
+        return sorted(set(self.clear_dates()) - {date}, key=lambda other: abs(self.days[other] - self.days[date]))
+
+    def _array(self, name: str, dtype: type, leading: tuple[int, ...]) -> np.ndarray:
+        file = self.folder / name
+        try:
+            array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+        except (OSError, ValueError, EOFError) as error:
+            raise InvalidStore(
+                f"chip {self.id}: {file} cannot be read ({' '.join(str(error).split()):.80}): write the store again"
+            ) from error
+        if array.dtype != dtype or array.ndim != len(leading) + 2 or array.shape[: len(leading)] != leading:
+            raise InvalidStore(
+                f"chip {self.id}: {file} holds {array.dtype} {array.shape}, not {np.dtype(dtype)} "
+                f"({', '.join(map(str, leading))}, rows, cols): write the store again"
+            )
+        return array
+
 
 class ChipStore:
-    """All chips of a store. Raises InvalidSpec where the folder is none."""
+    """All chips of a store. Raises InvalidStore where the folder is none."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
-            self.split_hash: str = manifest["split_hash"]
-            self.chips = tuple(
-                StoredChip(
-                    row["id"],
-                    row["group"],
-                    row["split"],
-                    row["kind"],
-                    tuple(row["days"]),
-                    tuple(row["bands"]),
-                    tuple(row["cloud"]),
-                    folder / row["id"],
-                )
-                for row in manifest["chips"]
-            )
+            self.split_hash = str(manifest["split_hash"])
+            self.chips = tuple(_chip(row, folder) for row in manifest["chips"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidSpec(
-                f"{folder} is no chip store ({error}): write one with `python -m pipeline.chips`"
+            raise InvalidStore(
+                f"{folder} is no chip store ({error}): write one with `decloud train PAIRS --output DIR`, which makes DIR/chips"
             ) from error
 
     def split(self, name: str) -> tuple[StoredChip, ...]:
-        """Chips of one split, in the manifest's order. Raises InvalidSpec where there are none."""
+        """Chips of one split, in the manifest's order. Raises InvalidStore where there are none."""
         chips = tuple(chip for chip in self.chips if chip.split == name)
         if not chips:
-            raise InvalidSpec(
-                f"the store has no chip of split {name!r}: it has {sorted({chip.split for chip in self.chips})}"
+            raise InvalidStore(
+                f"{self.folder} has no chip of split {name!r}: it has {sorted({chip.split for chip in self.chips})}; "
+                "name groups for it in a splits file when the pairs are catalogued"
             )
         return chips
+
+
+def _chip(row: dict[str, Any], folder: Path) -> StoredChip:
+    chip = StoredChip(
+        str(row["id"]),
+        str(row["group"]),
+        str(row["split"]),
+        str(row["kind"]),
+        tuple(int(day) for day in row["days"]),
+        tuple(str(band) for band in row["bands"]),
+        tuple(float(share) for share in row["cloud"]),
+        folder / str(row["id"]),
+    )
+    if chip.kind not in KINDS or len(chip.days) != len(chip.cloud) or not chip.days or set(chip.bands) - set(BANDS):
+        raise ValueError(f"chip {chip.id}: kind {chip.kind!r}, {len(chip.days)} dates, {len(chip.cloud)} cloud shares")
+    return chip

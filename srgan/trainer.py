@@ -1,290 +1,310 @@
-"""Train a generator: one loop from top to bottom.
+"""Train SRG-GAN: one loop from top to bottom.
 
-    python -m srgan.trainer --store STORE --output DIR --preset small --steps 2000
+    python -m srgan.trainer --store STORE --output DIR --preset small
+    torchrun --nproc-per-node 4 -m srgan.trainer --store STORE --output DIR --preset base
 
-`DIR/last.safetensors` holds weights, their moving average, the optimiser's moments, the step and all settings, so that a run goes on
-where it stopped, bit for bit on a CPU: a batch depends on (seed, step) alone. `DIR/best.safetensors` is a release checkpoint with its
-card: the moving average with the least validation error so far.
+A step: one batch of synthetic and real samples, one forward pass of the generator, the six losses, one step of the generator, one of the
+discriminator. `DIR/last.safetensors` is the state from which a run goes on; `DIR/best.safetensors` is the release checkpoint with its
+card: the moving average of the weights with the least validation error so far, and its measured margin.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import copy
 import logging
 import math
+import signal
+import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as format_tensors
-from torch import Tensor, nn
 
-from srgan.checkpoint import load_checkpoint, save_checkpoint, write_atomic
+from srgan.atomic import write_atomic
+from srgan.board import Board
+from srgan.checkpoint import load_checkpoint, save_checkpoint
 from srgan.dataset import Batch, SampleMaker
-from srgan.errors import InvalidCheckpoint, ModelError
-from srgan.generator import Generator
-from srgan.losses import LossWeights, attainable, supervised_losses
-from srgan.metrics import rmse
-from srgan.score import first_guess_alone
-from srgan.spec import SIZES
+from srgan.devices import Devices, together
+from srgan.errors import InvalidCheckpoint, ModelError, NotFinite, NotSaved
+from srgan.loader import Loader, Steps
+from srgan.losses import SupervisedLosses
+from srgan.margin import measure_margin
+from srgan.progress import Progress, TrainResult
+from srgan.settings import TrainSettings, load_settings, parse_overrides
+from srgan.state import TrainState
+from srgan.steps import Stepper
 from srgan.store import ChipStore
+from srgan.validation import STREAM, validate
+from srgan.vgg import load_vgg
 
 LOG = logging.getLogger(__name__)
 
+__all__ = ["Progress", "Run", "TrainResult", "train"]
 
-class TrainSettings(BaseModel):
-    """Everything that decides what a run computes. Frozen, unknown names refused."""
+LOG_EVERY = 10
+"""Steps between lines of the log."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    preset: Literal["tiny", "small", "base"] = "small"
-    guidance: Literal["none", "concat", "error_feedback"] = "error_feedback"
-    steps: int = Field(2000, ge=1, description="Length of the run, and of the cosine")
-    batch: int = Field(4, ge=1)
-    crop: int = Field(128, ge=64, multiple_of=64, description="Edge of a training crop, pixels")
-    rate: float = Field(5e-4, gt=0, description="Learning rate at its highest")
-    warmup: int = Field(50, ge=0, description="Steps over which the rate rises")
-    decay: float = Field(1e-4, ge=0, description="Weight decay of AdamW")
-    clip: float = Field(1.0, gt=0, description="Norm to which the gradient is cut")
-    average: float = Field(0.999, ge=0, lt=1, description="Moving average of the weights; shorter at the start")
-    real_share: float = Field(0.4, ge=0, le=1, description="Share of real cloudy samples")
-    hold_guess: bool = Field(default=True, description="Ask for the first guess where the ground cannot be seen")
-    fine_levels: int = Field(0, ge=0, description="Only this many levels learn, the finest; 0: all of them")
-    weight_reconstruction: float = Field(1.0, ge=0)
-    weight_structure: float = Field(1.0, ge=0)
-    weight_ssim: float = Field(0.5, ge=0)
-    weight_gradient: float = Field(1.0, ge=0)
-    validate_every: int = Field(200, ge=1, description="Steps between validations, and between saves of `last`")
-    validation_samples: int = Field(12, ge=1)
-    seed: int = 0
-    start: str = Field("", description="Checkpoint to start from; its weights must be of this preset and guidance")
-
-    @property
-    def loss_weights(self) -> LossWeights:
-        """Weights of the loss terms."""
-        return LossWeights(self.weight_reconstruction, self.weight_structure, self.weight_ssim, self.weight_gradient)
+MARGIN_SAMPLES = 2
+"""Scenes, at most, on which the margin of each new best is measured; the last one gets the full measurement."""
 
 
-class NotFinite(ModelError):
-    """The loss was not finite three times in a row: lower the rate, or look at the batch that was saved."""
+def train(
+    store: ChipStore,
+    output: Path,
+    settings: TrainSettings,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    workers: int | None = None,
+    vgg_weights: Path | None = None,
+    stop: Callable[[], bool] | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> TrainResult:
+    """Train to the end of the settings' epochs, or until `stop()`, which is asked between steps, says so.
+
+    `resume` goes on from `output/last.safetensors`. `workers` processes make batches ahead (left out: two on a GPU machine's cores, none
+    on a CPU, whose cores compute); they change nothing in the result. Raises InvalidCheckpoint where the state is missing, damaged, or of
+    other settings, or where there is one and `resume` was not asked for; InvalidStore for chips that cannot be used; NotFinite after
+    three steps in a row without a finite loss; NotSaved where the disk is full.
+    """
+    last = output / "last.safetensors"
+    if last.is_file() and not resume:
+        raise InvalidCheckpoint(f"{last} is there already: resume that run, or train in another folder")
+    if resume and not last.is_file():
+        raise InvalidCheckpoint(f"{last} is not there: nothing to resume; leave resuming out to begin")
+    makers = (
+        SampleMaker(store.split("train"), settings, settings.seed),
+        SampleMaker(store.split("val"), settings, STREAM),
+    )
+    with together(device) as devices:
+        vgg = load_vgg(vgg_weights).to(devices.device) if settings.losses.needs_vgg else None
+        if resume:
+            state = TrainState.load(last, settings, devices.device, store.split_hash)
+        else:
+            state = TrainState(settings, devices.device, store.split_hash)
+        output.mkdir(parents=True, exist_ok=True)
+        run = Run(state, SupervisedLosses(vgg), devices, output, makers)
+        return run.go(workers, stop or (lambda: False), report or (lambda _: None))
 
 
 class Run:
-    """State of a training run: weights, moving average, optimiser, step."""
+    """A state on its way through the steps."""
 
-    def __init__(self, settings: TrainSettings) -> None:
-        torch.manual_seed(settings.seed)
+    def __init__(
+        self,
+        state: TrainState,
+        losses: SupervisedLosses,
+        devices: Devices,
+        output: Path,
+        makers: tuple[SampleMaker, SampleMaker],
+    ) -> None:
+        self.state, self.devices, self.output = state, devices, output
+        self.maker, self.judge = makers
+        settings = state.settings
         self.settings = settings
-        self.generator = Generator(SIZES[settings.preset](settings.guidance))
-        if settings.start:
-            start = load_checkpoint(settings.start)
-            if start.spec.widths != self.generator.spec.widths or start.spec.guidance != settings.guidance:
-                raise InvalidCheckpoint(
-                    f"{settings.start} is no {settings.preset} with guidance {settings.guidance}: start from another"
-                )
-            self.generator.load_state_dict(start.generator.state_dict())
-        if settings.fine_levels:
-            freeze_coarse(self.generator, settings.fine_levels)
-        self.average = Generator(self.generator.spec).requires_grad_(requires_grad=False).eval()
-        self.average.load_state_dict(self.generator.state_dict())
-        self.optimiser = torch.optim.AdamW(
-            [part for part in self.generator.parameters() if part.requires_grad],
-            lr=settings.rate,
-            betas=(0.9, 0.99),
-            weight_decay=settings.decay,
-            fused=True,
-        )
-        self.step = 0
-        self.skipped = 0
-        self.best = math.inf
+        self.real = settings.batch if settings.real_batch is None else settings.real_batch
+        self.epoch_steps = settings.epoch_steps or math.ceil(len(self.maker.clear) / (settings.batch * devices.world))
+        self.steps = settings.epochs * self.epoch_steps
+        self.stepper = Stepper(state, losses, devices, self.steps)
+        if devices.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True
 
-    def update(self, batch: Batch) -> dict[str, float] | None:
-        """One step of the optimiser; None where the loss was not finite and nothing was changed."""
-        settings = self.settings
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate_at(self.step, settings)
-        target = batch.target
-        if settings.hold_guess:
-            with torch.no_grad():
-                target = attainable(batch, self.generator.default)
-        output = self.generator(*batch.inputs)
-        terms = supervised_losses(output, target, batch.mask, batch.counts, batch.present, settings.loss_weights)
-        self.optimiser.zero_grad(set_to_none=True)
-        terms["total"].backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), settings.clip)
-        if not bool(torch.isfinite(norm)) or not bool(torch.isfinite(terms["total"])):
-            return None
-        self.optimiser.step()
-        # A moving average over as many steps as there were, at first: 0.999 would remember the start for a thousand.
-        keep = min(settings.average, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mine, theirs in zip(self.average.parameters(), self.generator.parameters(), strict=True):
-                if theirs.requires_grad:
-                    mine.lerp_(theirs, 1 - keep)
-        return {name: float(term.detach()) for name, term in terms.items()} | {"norm": float(norm)}
+    @property
+    def last(self) -> Path:
+        """File of the state."""
+        return self.output / "last.safetensors"
 
-    def save(self, path: Path) -> None:
-        """Write everything that resuming needs, atomically."""
-        tensors = {f"weights.{name}": value for name, value in self.generator.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
-        for name, parameter in self.generator.named_parameters():
-            for key, value in self.optimiser.state.get(parameter, {}).items():
-                tensors[f"optimiser.{key}.{name}"] = value
-        meta = {
-            "settings": self.settings.model_dump_json(),
-            "step": str(self.step),
-            "best": repr(self.best),
-            "skipped": str(self.skipped),
-        }
-        write_atomic(path, format_tensors({name: value.contiguous().clone() for name, value in tensors.items()}, meta))
-
-    @classmethod
-    def resume(cls, path: Path) -> Run:
-        """The run that `save` wrote. Raises InvalidCheckpoint where the file is none."""
+    def go(self, workers: int | None, stop: Callable[[], bool], report: Callable[[Progress], None]) -> TrainResult:
+        """Take all steps that are left, measure the margin, and say what came of it."""
+        board = Board(self.output, self.state.step) if self.devices.leads else None
         try:
-            with safe_open(path, "pt") as file:
-                meta = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # no mapping
-            run = cls(TrainSettings.model_validate_json(meta["settings"]))
-            run.step, run.best, run.skipped = int(meta["step"]), float(meta["best"]), int(meta["skipped"])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise InvalidCheckpoint(f"{path} is no training state ({error}): start anew in another folder") from error
+            scores, interrupted = self.loop(board, workers, stop, report)
+            if not interrupted and self.devices.leads:
+                self.measure()
+        except KeyboardInterrupt:
+            # It may have come in the middle of a step, whose weights are half done: the last save stands.
+            scores, interrupted = {}, True
+        except OSError as error:
+            raise NotSaved(
+                f"{self.output}: {error.strerror or error} ({error.filename or 'a file of the run'}); the last state saved is as it "
+                "was: make room and resume"
+            ) from error
+        finally:
+            if board is not None:
+                board.close()
+        best = self.output / "best.safetensors"
+        known = {"first_rmse_cloudy": self.state.first, "best_rmse_cloudy": self.state.best}
+        return TrainResult(self.state.step, self.last, best if best.is_file() else None, scores | known, interrupted)
 
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    def loop(
+        self, board: Board | None, workers: int | None, stop: Callable[[], bool], report: Callable[[Progress], None]
+    ) -> tuple[dict[str, float], bool]:
+        """The steps; returns the last scores, and whether `stop` ended them early."""
+        state, settings, scores = self.state, self.settings, dict[str, float]()
+        if state.step == 0:
+            scores = self.judged(board)
+            state.first = scores["rmse_cloudy"]
+            self.save()
+        clock, waited, since = time.perf_counter(), 0.0, state.step
+        loader = self.loader(workers)
+        for batch in loader:
+            if self.devices.agree(flag=stop()):
+                self.save()
+                return scores, True
+            terms = self.stepper.update(batch)
+            state.step += 1
+            self.count(batch, terms)
+            waited, seconds = waited + loader.waited, time.perf_counter() - clock
+            pace = seconds / (state.step - since)
+            epoch, left = math.ceil(state.step / self.epoch_steps), (self.steps - state.step) * pace
+            told = Progress(epoch, state.step, self.steps, terms or {}, 1 / pace, waited / seconds, left)
+            self.log(board, told)
+            if state.step % self.epoch_steps == 0:
+                scores = self.epoch(board, told)
+                told = replace(told, validation=scores)
+                clock, waited, since = time.perf_counter(), 0.0, state.step
+            elif settings.save_every and state.step % settings.save_every == 0:
+                self.save()
+            report(told)
+        return scores, False
 
-        run.generator.load_state_dict(part("weights."))
-        run.average.load_state_dict(part("average."))
-        for name, parameter in run.generator.named_parameters():
-            state = {
-                key: tensors[f"optimiser.{key}.{name}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"optimiser.{key}.{name}" in tensors
-            }
-            if state:
-                run.optimiser.state[parameter] = state
-        return run
+    def loader(self, workers: int | None) -> Loader:
+        """Batches of the steps that are left."""
+        device, count = self.devices.device, self.settings.batch + self.real
+        source = Steps(self.maker, self.settings.batch, self.real, self.devices.rank * count)
+        ahead = (2 if device.type == "cuda" else 0) if workers is None else workers
+        return Loader(source, self.state.step, self.steps, device, ahead)
 
-
-def train(store: ChipStore, output: Path, settings: TrainSettings, until: int | None = None) -> Run:
-    """Train to `settings.steps`, or stop after step `until` as an interruption would; go on from `output/last.safetensors` where it is.
-
-    Raises InvalidCheckpoint where that file is of other settings, NotFinite after three losses in a row that are not finite.
-    """
-    output.mkdir(parents=True, exist_ok=True)
-    last = output / "last.safetensors"
-    run = Run.resume(last) if last.is_file() else Run(settings)
-    if run.settings != settings:
-        raise InvalidCheckpoint(f"{last} was made with other settings: take another folder, or the same settings")
-    maker = SampleMaker(store.split("train"), settings.crop, settings.seed, settings.real_share)
-    judge = SampleMaker(store.split("val"), settings.crop, seed=2**31, real_share=settings.real_share)
-    failures, started, sums = 0, time.monotonic(), dict[str, float]()
-
-    while run.step < min(settings.steps, until or settings.steps):
-        batch = maker.batch(run.step, settings.batch)
-        terms = run.update(batch)
-        run.step += 1
-        if terms is None:
-            failures, run.skipped = failures + 1, run.skipped + 1
-            LOG.warning("step %d: the loss is not finite, skipped", run.step)
-            if failures == 3:
-                write_atomic(
-                    output / "not_finite.safetensors",
-                    format_tensors({k: v.contiguous() for k, v in batch._asdict().items()}),
-                )
-                raise NotFinite(
-                    f"step {run.step}: no finite loss three times in a row; the batch is in {output / 'not_finite.safetensors'}"
-                )
-        else:
-            failures = 0
-            for name, value in (terms | {"counted": 1.0}).items():
-                sums[name] = sums.get(name, 0.0) + value
-        if run.step % 20 == 0:
-            pace, counted = (time.monotonic() - started) / 20, max(sums.pop("counted", 0.0), 1.0)
-            LOG.info(
-                "step %d  %s  %.2f s",
-                run.step,
-                "  ".join(f"{name} {value / counted:.4f}" for name, value in sums.items()),
-                pace,
+    def count(self, batch: Batch, terms: dict[str, float] | None) -> None:
+        """Keep account of steps that were skipped. Raises NotFinite after three in a row, with the batch saved."""
+        state = self.state
+        state.failures = 0 if terms is not None else state.failures + 1
+        if terms is not None:
+            return
+        state.skipped += 1
+        LOG.warning("step %d: the loss is not finite, skipped", state.step)
+        if state.failures == 3:
+            file = self.output / f"not_finite_{self.devices.rank}.safetensors"
+            write_atomic(
+                file, format_tensors({name: part.cpu().contiguous() for name, part in batch._asdict().items()})
             )
-            started, sums = time.monotonic(), {}
-        if run.step % settings.validate_every == 0 or run.step == settings.steps:
-            validate_and_save(run, judge, store, output)
-            started = time.monotonic()
-    run.save(last)
-    return run
+            raise NotFinite(
+                f"step {state.step}: no finite loss three times in a row; the batch is in {file}: look at it, or lower `rate`"
+            )
 
+    def epoch(self, board: Board | None, told: Progress) -> dict[str, float]:
+        """The end of an epoch: validate, keep the best, save."""
+        state, scores = self.state, dict[str, float]()
+        if self.devices.leads:
+            scores = self.judged(board)
+            LOG.info(
+                "epoch %d  step %d  validation: RMSE on cloudy pixels %.5f (%.5f before training)  PSNR %.2f dB  %.2f s a step, "
+                "%.0f %% of it waiting", told.epoch, state.step, scores["rmse_cloudy"], state.first,
+                scores.get("psnr", math.nan), 1 / told.rate, 100 * told.wait_share,
+            )  # fmt: skip
+            if scores["rmse_cloudy"] < state.best:
+                state.best = scores["rmse_cloudy"]
+                self.release(scores)
+        self.save()
+        return scores
 
-def validate_and_save(run: Run, judge: SampleMaker, store: ChipStore, output: Path) -> None:
-    """Validate the moving average; write `last`, and `best` where it is the best so far."""
-    error, baseline = validate(run.average, judge, run.settings.validation_samples)
-    LOG.info("step %d  validation RMSE on cloudy pixels %.5f  (first guess alone %.5f)", run.step, error, baseline)
-    if error < run.best:
-        run.best = error
-        card: dict[str, Any] = {
-            "training": {"settings": run.settings.model_dump(), "step": run.step, "split_hash": store.split_hash},
-            "scores": {"validation_rmse_cloudy": error},
+    def judged(self, board: Board | None) -> dict[str, float]:
+        """Scores of the moving average on the validation split."""
+        found = validate(self.state.average, self.judge, self.settings.validation_samples)
+        if board is not None:
+            board.scalars(self.state.step, {f"validation/{name}": value for name, value in found.scores.items()})
+            board.pictures(self.state.step, found.shown)
+        return found.scores
+
+    def release(self, scores: dict[str, float]) -> None:
+        """Write the moving average as a release checkpoint, with its margin as measured."""
+        state = self.state
+        # On the CPU, wherever it was trained: a margin is a distance, not a matter of the device.
+        samples = min(MARGIN_SAMPLES, self.settings.margin_samples)
+        margin = measure_margin(copy.deepcopy(state.average).cpu(), samples=samples)
+        chips = {name: (len(maker.clear), sorted({chip.group for chip, _ in maker.clear})) for name, maker in
+                 (("train", self.maker), ("val", self.judge))}  # fmt: skip
+        card = {
+            "training": {
+                "data": "; ".join(
+                    f"{name}: {dates} clear dates of {', '.join(groups)}" for name, (dates, groups) in chips.items()
+                ),
+                "split_hash": state.split_hash,
+                "settings": self.settings.model_dump(mode="json"),
+                "step": state.step,
+                "steps": self.steps,
+                "devices": self.devices.world,
+                "skipped": state.skipped,
+            },
+            "scores": {
+                "validation": {name: value for name, value in scores.items() if math.isfinite(value)},
+                "validation_rmse_cloudy_before_training": state.first,
+            },
+            "margin_samples": samples,
         }
-        save_checkpoint(output / "best.safetensors", run.average, card)
-    run.save(output / "last.safetensors")
+        spec = state.average.spec.model_copy(update={"margin": margin})
+        save_checkpoint(self.output / "best.safetensors", state.average, card, spec=spec, dtype=torch.float32)
 
+    def save(self) -> None:
+        """Write `last`."""
+        if self.devices.leads:
+            self.state.save(self.last)
+        self.devices.wait()
 
-@torch.no_grad()
-def validate(generator: Generator, judge: SampleMaker, samples: int) -> tuple[float, float]:
-    """Mean RMSE on cloudy pixels over fixed samples, of the generator and of its first guess."""
-    errors: list[float] = []
-    baselines: list[float] = []
-    blank = first_guess_alone(generator)
-    for index in range(samples):
-        batch = judge.batch(index, 1)
-        where = (batch.mask * batch.counts)[0]
-        if where.sum() < 64:
-            continue
-        bands = batch.present[0].bool()
-        for model, into in ((generator, errors), (blank, baselines)):
-            restored = model(*batch.inputs).restored[0, bands]
-            into.append(rmse(restored, batch.target[0, bands], where))
-    return sum(errors) / max(len(errors), 1), sum(baselines) / max(len(baselines), 1)
+    def measure(self) -> None:
+        """Measure the margin of the best on as many scenes as it deserves, now that it is the last one."""
+        file, samples = self.output / "best.safetensors", self.settings.margin_samples
+        best = load_checkpoint(file) if file.is_file() else None
+        if best is None or best.card.get("margin_samples") == samples:
+            return
+        margin = measure_margin(best.generator, samples=samples)
+        spec = best.spec.model_copy(update={"margin": margin})
+        save_checkpoint(file, best.generator, {**best.card, "margin_samples": samples}, spec=spec, dtype=torch.float32)
+        LOG.info("margin of the best checkpoint, measured: %d pixels", margin)
 
-
-def freeze_coarse(generator: Generator, levels: int) -> None:
-    """Let only the `levels` finest levels and the heads learn: what is seen through haze is local, and a step costs less."""
-    generator.requires_grad_(requires_grad=False)
-    parts: list[nn.Module] = [generator.stem, generator.stem_present, generator.reference_stem]
-    parts += [*generator.encoder[:levels], *generator.decoder[:levels], *generator.downs[: levels - 1]]
-    parts += [*generator.ups[: levels - 1], generator.correction, generator.opacity]
-    if generator.spec.guidance != "none":
-        parts += [generator.gradient_branch, *generator.fusions[:levels]]
-    for part in parts:
-        part.requires_grad_(requires_grad=True)
-    generator.default.requires_grad_()
-
-
-def rate_at(step: int, settings: TrainSettings) -> float:
-    """Learning rate: linear warm-up, then a cosine down to a hundredth."""
-    warm = min(1.0, (step + 1) / max(settings.warmup, 1))
-    return settings.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / settings.steps))))
+    def log(self, board: Board | None, told: Progress) -> None:
+        """Write the figures of a step."""
+        if board is not None and told.terms and (told.step % LOG_EVERY == 0 or "share/reconstruction" in told.terms):
+            figures = {name if "/" in name else f"train/{name}": value for name, value in told.terms.items()}
+            speed = {"speed/steps_per_second": told.rate, "speed/wait_share": told.wait_share}
+            board.scalars(told.step, figures | speed)
 
 
 def main() -> None:
-    """Command line: every field of `TrainSettings` is an option."""
-    parser = argparse.ArgumentParser(description="Train a generator")
-    parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=2)
-    for name, field in TrainSettings.model_fields.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", default=field.default, help=field.description)
-    arguments = vars(parser.parse_args())
-    store, output, threads = arguments.pop("store"), arguments.pop("output"), arguments.pop("threads")
+    """Command line: `--set name=value` changes a setting of the preset. Exit status 130 where ctrl-C stopped the run."""
+    parser = argparse.ArgumentParser(description="Train SRG-GAN on a chip store")
+    parser.add_argument("--store", type=Path, required=True, help="Folder of chips")
+    parser.add_argument("--output", type=Path, required=True, help="Folder of the run")
+    parser.add_argument("--preset", default="small", help="tiny, small, base, seed, or a YAML file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="A setting, like losses.style=0"
+    )
+    parser.add_argument("--resume", action="store_true", help="Go on where the run in --output stopped")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--workers", type=int, help="Processes that make batches ahead")
+    parser.add_argument("--threads", type=int, default=0, help="Threads of the CPU; 0: torch's choice")
+    parser.add_argument("--vgg-weights", type=Path, help="VGG-16 weights, .safetensors or torchvision's .pth")
+    arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    torch.set_num_threads(threads)
-    settings = TrainSettings.model_validate(arguments)
-    LOG.info("settings %s", json.dumps(settings.model_dump()))
-    train(ChipStore(store), output, settings)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    asked: list[bool] = []
+    signal.signal(signal.SIGINT, lambda *_: asked.append(True))
+    try:
+        settings = load_settings(arguments.preset, parse_overrides(arguments.set))
+        result = train(
+            ChipStore(arguments.store), arguments.output, settings, resume=arguments.resume, device=arguments.device,
+            workers=arguments.workers, vgg_weights=arguments.vgg_weights, stop=lambda: bool(asked),
+        )  # fmt: skip
+    except ModelError as error:
+        sys.exit(f"error: {error}")
+    if result.interrupted:
+        LOG.info("interrupted after step %d; the same command with --resume goes on", result.step)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,39 @@
-"""The loop: it learns, it resumes bit for bit, it does not swallow what is not finite."""
+"""The loop: it learns, it resumes bit for bit after a kill, it swallows nothing that is not finite."""
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from srgan.checkpoint import load_checkpoint
-from srgan.dataset import BAND_SETS, Batch, SampleMaker, harmonise
-from srgan.errors import InvalidCheckpoint, InvalidSpec
-from srgan.margin import edge_influence, made_inputs, measure_margin
-from srgan.score import bootstrap, cases, first_guess_alone, mean_fill, score, table, train_mean
-from srgan.spec import BANDS, ModelSpec
+from srgan.dataset import Batch, SampleMaker
+from srgan.devices import Devices, pick
+from srgan.errors import InvalidCheckpoint, InvalidSettings, InvalidStore, ModelError, NotFinite, NotSaved
+from srgan.losses import SupervisedLosses
+from srgan.settings import TrainSettings, load_settings
+from srgan.state import TrainState
+from srgan.steps import Stepper, gan_weight, other_triple, rate_at
 from srgan.store import ChipStore
-from srgan.trainer import NotFinite, Run, TrainSettings, rate_at, train
-from tests.srgan.made import lively, write_store
+from srgan.trainer import Progress, train
+from tests.srgan.made import write_store
 
 torch.set_num_threads(1)
-SETTINGS = TrainSettings(preset="tiny", steps=4, batch=1, crop=64, warmup=1, validate_every=2, validation_samples=1)
+SMALL = {
+    "widths": [8, 8, 12, 12], "depths": [1, 1, 1, 1], "discriminator_width": 8, "batch": 1, "real_batch": 1, "crop": 64,
+    "epochs": 2, "epoch_steps": 2, "warmup": 1, "validation_samples": 2, "margin_samples": 1, "shares_every": 3, "gan_start": 0.2, "gan_ramp": 0.2,
+}  # fmt: skip
+SETTINGS = load_settings("tiny", SMALL)
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -27,169 +41,324 @@ def store(tmp_path_factory) -> ChipStore:
     return ChipStore(write_store(tmp_path_factory.mktemp("store")))
 
 
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    return run.generator.state_dict() | {f"average.{name}": value for name, value in run.average.state_dict().items()}
+def changed(**values) -> TrainSettings:
+    return load_settings("tiny", SMALL | values)
 
 
-def test_resuming_gives_the_same_bits(tmp_path, store):
-    whole = train(store, tmp_path / "whole", SETTINGS)
-    train(store, tmp_path / "parts", SETTINGS, until=3)
-    parts = train(store, tmp_path / "parts", SETTINGS)
-    assert whole.step == parts.step == 4
-    mine, theirs = weights(whole), weights(parts)
-    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
-    mine, theirs = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "parts"))
-    assert mine.keys() == theirs.keys()
-    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
-    card = load_checkpoint(tmp_path / "whole" / "best.safetensors").card
-    assert card["training"]["split_hash"] == "made"
-    assert card["training"]["settings"]["preset"] == "tiny"
-    with pytest.raises(InvalidCheckpoint, match="other settings"):
-        train(store, tmp_path / "whole", SETTINGS.model_copy(update={"rate": 1e-3}))
+def stepper(settings: TrainSettings, steps: int = 100) -> Stepper:
+    return Stepper(TrainState(settings, CPU), SupervisedLosses(None), Devices(CPU), steps)
 
 
-def test_a_broken_state_is_named(tmp_path, store):
-    (tmp_path / "last.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(InvalidCheckpoint, match="no training state"):
+def equal_files(first: Path, second: Path) -> bool:
+    mine, theirs = load_file(first), load_file(second)
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def command(store: ChipStore, output: Path, *more: str) -> list[str]:
+    pairs = [f"--set={name}={json.dumps(value)}" for name, value in SMALL.items()]
+    run = [
+        sys.executable,
+        "-m",
+        "srgan.trainer",
+        "--store",
+        str(store.folder),
+        "--output",
+        str(output),
+        "--preset",
+        "tiny",
+    ]
+    return [*run, "--threads", "1", *pairs, *more]
+
+
+def test_a_run_leaves_what_it_promises(tmp_path, store):
+    told: list[Progress] = []
+    result = train(store, tmp_path, SETTINGS, report=told.append)
+    assert (result.step, result.interrupted) == (4, False)
+    assert [progress.step for progress in told] == [1, 2, 3, 4]
+    assert [progress.epoch for progress in told] == [1, 1, 2, 2]
+    assert [progress.validation is not None for progress in told] == [False, True, False, True]
+    assert all(0 <= progress.wait_share <= 1 and progress.rate > 0 for progress in told)
+    assert told[-1].seconds_left == 0
+    assert {"reconstruction", "structural", "gradient_consistency", "adversarial", "discriminator"} <= told[
+        -1
+    ].terms.keys()
+    assert not {"perceptual", "style"} & told[-1].terms.keys()
+    shares = {name: value for name, value in told[2].terms.items() if name.startswith("share/")}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert {
+        "rmse",
+        "rmse_cloudy",
+        "psnr",
+        "psnr_cloudy",
+        "cc",
+        "sam",
+        "ssim",
+        "first_rmse_cloudy",
+    } <= result.scores.keys()
+
+    best = load_checkpoint(tmp_path / "best.safetensors")
+    assert best.card["training"]["split_hash"] == "made"
+    assert best.card["training"]["settings"]["model"] == "tiny"
+    assert best.spec.margin % best.spec.grid == 0
+    assert best.card["margin_samples"] == 1
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert {"validation/rmse_cloudy", "share/reconstruction", "train/norm", "train/rate"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert [event.step for event in events.Images("validation")] == [0, 2, 4]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation/psnr" in line] == [0, 2, 4]
+
+
+def test_stopping_and_resuming_gives_the_same_bits(tmp_path, store):
+    train(store, tmp_path / "whole", SETTINGS)
+    asked = iter([False, False, False, True])
+    stopped = train(store, tmp_path / "parts", SETTINGS, stop=lambda: next(asked))
+    assert (stopped.step, stopped.interrupted) == (3, True)
+    assert train(store, tmp_path / "parts", SETTINGS, resume=True).step == 4
+    assert equal_files(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
+    assert (tmp_path / "whole" / "best.json").read_bytes() == (tmp_path / "parts" / "best.json").read_bytes()
+    # Finished: nothing is left to do, and nothing changes.
+    again = train(store, tmp_path / "parts", SETTINGS, resume=True)
+    assert (again.step, again.interrupted) == (4, False)
+    assert equal_files(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
+
+
+@pytest.mark.slow
+def test_forty_steps_and_twenty_killed_and_twenty_give_the_same_bits(tmp_path, store):
+    longer = ("--set=epochs=2", "--set=epoch_steps=20")
+    subprocess.run(command(store, tmp_path / "whole", *longer), check=True, capture_output=True, timeout=200)
+    with subprocess.Popen(command(store, tmp_path / "parts", *longer), stderr=subprocess.DEVNULL) as run:
+        last, deadline = tmp_path / "parts" / "last.safetensors", time.monotonic() + 150
+        while not (last.is_file() and state_step(last) == 20) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.2)  # a step or two beyond the save, so that something is lost
+        run.kill()
+    assert run.returncode == -signal.SIGKILL
+    assert state_step(last) == 20
+    resumed = command(store, tmp_path / "parts", *longer, "--resume", "--workers", "1")
+    subprocess.run(resumed, check=True, capture_output=True, timeout=200)
+    assert state_step(last) == 40
+    assert equal_files(tmp_path / "whole" / "last.safetensors", last)
+    assert equal_files(tmp_path / "whole" / "best.safetensors", tmp_path / "parts" / "best.safetensors")
+
+
+def state_step(file: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as opened:
+        return int(json.loads(opened.metadata()["counters"])["step"])
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, store):
+    with subprocess.Popen(
+        command(store, tmp_path, "--set=epochs=500", "--workers", "1"), stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if "epoch 1 " in line:
+                break
+        run.send_signal(signal.SIGINT)
+        rest = run.stderr.read()
+    assert run.returncode == 130
+    assert "--resume goes on" in rest
+    assert "Traceback" not in rest
+    assert state_step(tmp_path / "last.safetensors") >= 2
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path, store):
+    settings = (
+        "--set=real_batch=0",
+        "--set=losses.adversarial=0",
+        "--set=losses.structural=0",
+        "--set=hold_guess=false",
+    )
+    single = command(store, tmp_path / "one", *settings, "--set=batch=2", "--set=whole_bands=true")
+    subprocess.run(single, check=True, capture_output=True, timeout=100)
+    both = command(store, tmp_path / "two", *settings, "--set=batch=1", "--set=whole_bands=true", "--device", "cpu")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *both[1:]]
+    subprocess.run(launcher, check=True, capture_output=True, timeout=200, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    one, two = (load_file(tmp_path / name / "last.safetensors") for name in ("one", "two"))
+    # The same four samples a step; means of means differ from means where a sample has fewer known pixels.
+    moved = [name for name in one if name.startswith("weights.")]
+    start = TrainState(SETTINGS, CPU).generator.state_dict()
+    for name in moved:
+        step = (one[name] - start[name.removeprefix("weights.")]).abs().mean()
+        apart = (one[name] - two[name]).abs().mean()
+        assert apart <= 0.2 * step + 1e-7, name
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"rate": 1e-3 * 2}, "made with rate 0.001, now rate is 0.002"),
+        ({"widths": [8, 8, 12, 16]}, r"made with widths \(8, 8, 12, 12\), now widths is \(8, 8, 12, 16\)"),
+        ({"guidance": "none"}, "made with guidance error_feedback"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(tmp_path, values, said):
+    TrainState(SETTINGS, CPU).save(tmp_path / "last.safetensors")
+    with pytest.raises(InvalidCheckpoint, match=said):
+        TrainState.load(tmp_path / "last.safetensors", changed(**values), CPU)
+
+
+def test_resuming_on_another_split_is_refused(tmp_path):
+    TrainState(SETTINGS, CPU, "a" * 64).save(tmp_path / "last.safetensors")
+    with pytest.raises(InvalidCheckpoint, match=r"another split \(aaaaaaaaaaaa\.\.\., now bbbbbbbbbbbb"):
+        TrainState.load(tmp_path / "last.safetensors", SETTINGS, CPU, "b" * 64)
+
+
+def test_states_that_are_none(tmp_path, store):
+    last = tmp_path / "last.safetensors"
+    with pytest.raises(InvalidCheckpoint, match="nothing to resume"):
+        train(store, tmp_path, SETTINGS, resume=True)
+    last.write_bytes(b"no tensors")
+    with pytest.raises(InvalidCheckpoint, match="is there already"):
         train(store, tmp_path, SETTINGS)
+    with pytest.raises(InvalidCheckpoint, match="no training state"):
+        train(store, tmp_path, SETTINGS, resume=True)
+    TrainState(SETTINGS, CPU, "made").save(last)
+    last.write_bytes(last.read_bytes()[:-1000])
+    with pytest.raises(InvalidCheckpoint, match="no training state"):
+        train(store, tmp_path, SETTINGS, resume=True)
+    # A release checkpoint is no state.
+    train(store, tmp_path / "run", changed(epochs=1, epoch_steps=1))
+    last.write_bytes((tmp_path / "run" / "best.safetensors").read_bytes())
+    with pytest.raises(InvalidCheckpoint, match="no training state"):
+        train(store, tmp_path, SETTINGS, resume=True)
+
+
+def test_a_full_disk_leaves_the_previous_state(tmp_path):
+    """A limit on the size of files stands in for the disk: it fails at the same call, in the middle of the file."""
+    program = f"""
+import resource, signal, sys, torch
+from pathlib import Path
+from srgan.errors import NotSaved
+from srgan.settings import load_settings
+from srgan.state import TrainState
+settings = load_settings("tiny", {SMALL!r})
+state, last = TrainState(settings, torch.device("cpu")), Path(sys.argv[1])
+state.save(last)
+before = last.read_bytes()
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+state.step = 7
+try:
+    state.save(last)
+except NotSaved as error:
+    assert last.read_bytes() == before
+    assert [file.name for file in last.parent.iterdir()] == [last.name]
+    sys.exit(str(error))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "last.safetensors")], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    assert "could not be written (File too large); the previous state is as it was" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert TrainState.load(tmp_path / "last.safetensors", SETTINGS, CPU).step == 0
+    assert issubclass(NotSaved, ModelError)
 
 
 def test_it_learns_one_chip(store):
-    run = Run(TrainSettings(preset="tiny", steps=12, batch=1, crop=64, warmup=1, rate=2e-3))
-    batch = SampleMaker(store.split("train")[:1], 64, 0, real_share=0).batch(3, 1)
+    stepping = stepper(load_settings("tiny", {"crop": 64, "warmup": 1, "rate": 2e-3, "gan_start": 1, "gan_ramp": 0}))
+    batch = SampleMaker(store.split("train")[:1], SETTINGS, 0).batch(3, 1, 0)
     losses = []
     for _ in range(12):
-        terms = run.update(batch)
+        terms = stepping.update(batch)
         assert terms is not None
         losses.append(terms["total"])
-        run.step += 1
+        stepping.state.step += 1
     assert losses[-1] < 0.85 * losses[0]
 
 
 def test_what_is_not_finite_changes_nothing_and_stops_the_third_time(tmp_path, store, monkeypatch):
-    run = Run(SETTINGS)
-    batch = SampleMaker(store.split("train"), 64, 0).batch(0, 1)
-    before = {name: value.clone() for name, value in weights(run).items()}
-    assert run.update(broken(batch)) is None
-    assert all(torch.equal(before[name], value) for name, value in weights(run).items())
+    stepping = stepper(SETTINGS)
+    batch = SampleMaker(store.split("train"), SETTINGS, 0).batch(0, 1, 1)
+    before = {name: value.clone() for name, value in stepping.state.generator.state_dict().items()}
+    assert stepping.update(broken(batch)) is None
+    assert all(torch.equal(before[name], value) for name, value in stepping.state.generator.state_dict().items())
+    assert not stepping.state.optimiser.state
 
     real = SampleMaker.batch
-    monkeypatch.setattr(SampleMaker, "batch", lambda *arguments: broken(real(*arguments)))
-    with pytest.raises(NotFinite, match="three times in a row"):
-        train(store, tmp_path, SETTINGS.model_copy(update={"validate_every": 100}))
-    assert (tmp_path / "not_finite.safetensors").is_file()
+    calls = iter([True, True, False, True, True, True])
+
+    def batches(maker, step, synthetic, count, first=0):
+        made = real(maker, step, synthetic, count, first)
+        return broken(made) if synthetic and count and next(calls) else made
+
+    monkeypatch.setattr(SampleMaker, "batch", batches)
+    with pytest.raises(NotFinite, match="step 6: no finite loss three times in a row; the batch is in"):
+        train(store, tmp_path, changed(epochs=1, epoch_steps=50))
+    assert load_file(tmp_path / "not_finite_0.safetensors")["target"].isnan().any()
 
 
 def broken(batch: Batch) -> Batch:
     return batch._replace(target=batch.target * math.nan)
 
 
-def test_only_the_fine_levels_learn_where_asked(store):
-    run = Run(SETTINGS.model_copy(update={"fine_levels": 2}))
-    before = {name: value.clone() for name, value in weights(run).items()}
-    for step in range(2):  # the first step moves the heads alone, which start at zero
-        assert run.update(SampleMaker(store.split("train"), 64, 0).batch(step, 1)) is not None
-        run.step += 1
-    moved = {
-        ".".join(name.split(".")[:2]) for name, value in weights(run).items() if not torch.equal(value, before[name])
-    }
-    assert {"correction.weight", "encoder.0", "encoder.1", "decoder.0"} <= moved
-    assert (
-        not {f"{part}.{level}" for part in ("encoder", "decoder", "ups", "downs", "fusions") for level in (2, 3, 4, 5)}
-        & moved
-    )
-
-
-def test_the_first_guess_alone_keeps_the_learned_spectrum():
-    generator = lively(ModelSpec(name="smallest", widths=(8, 8, 12, 12), depths=(1, 1, 1, 1)))
-    with torch.no_grad():
-        generator.default += 0.07
-        blank = first_guess_alone(generator)
-        empty = made_inputs(0, 64)
-        covered = (*empty[:2], torch.ones_like(empty[2]), *empty[3:])
-        torch.testing.assert_close(
-            blank(*covered).restored[0, :, 32, 32], generator.default[:, 0, 0], atol=5e-3, rtol=0
-        )
+def test_a_term_of_weight_zero_is_left_out(store):
+    batch = SampleMaker(store.split("train"), SETTINGS, 0).batch(0, 1, 1)
+    for name in ("reconstruction", "structural", "gradient_consistency", "adversarial"):
+        weights = {"reconstruction": 0, "structural": 0, "gradient_consistency": 0, "adversarial": 0, name: 1.0}
+        stepping = stepper(changed(losses={"perceptual": 0, "style": 0, **weights}), steps=2)
+        stepping.state.step = 1
+        terms = stepping.update(batch)
+        assert terms is not None
+        assert terms["total"] == pytest.approx(terms[name])
+        assert not (weights.keys() - {name}) & terms.keys()
 
 
 def test_the_rate_rises_and_falls():
-    settings = TrainSettings(steps=100, warmup=10, rate=1.0)
-    rates = [rate_at(step, settings) for step in range(100)]
+    settings = changed(warmup=10, rate=1.0)
+    rates = [rate_at(step, 100, settings) for step in range(100)]
     assert rates[0] < rates[5] < rates[9]
     assert rates[10] > rates[50] > rates[99] > 0
+    assert {rate_at(step, 100, changed(warmup=0, rate=0.5, schedule="constant")) for step in range(100)} == {0.5}
 
 
-def test_a_batch_depends_on_seed_and_step_alone(store):
-    chips = store.split("train")
-    first, second = SampleMaker(chips, 64, 7), SampleMaker(chips, 64, 7)
-    second.batch(1, 2)
-    for mine, theirs in zip(first.batch(5, 2), second.batch(5, 2), strict=True):
-        assert torch.equal(mine, theirs)
-    assert not torch.equal(first.batch(5, 1).cloudy, first.batch(6, 1).cloudy)
-    assert not torch.equal(first.batch(5, 1).cloudy, SampleMaker(chips, 64, 8).batch(5, 1).cloudy)
+def test_the_adversarial_weight_waits_and_then_rises():
+    weights = [gan_weight(step, 100, load_settings("tiny")) for step in range(100)]
+    assert weights[:9] == [0.0] * 9
+    assert 0 < weights[12] < weights[17] < weights[19] == weights[99] == 0.01
 
 
-def test_batches_hold_what_they_promise(store):
-    maker = SampleMaker(store.split("train"), 64, 0)
-    seen_dates, seen_bands = set(), set()
-    for step in range(30):
-        batch = maker.batch(step, 1)
-        assert batch.cloudy.shape == batch.target.shape == (1, 13, 64, 64)
-        assert batch.references.shape == (1, 2, 13, 64, 64)
-        assert all(part.isfinite().all() for part in batch)
-        assert ((batch.mask >= 0) & (batch.mask <= 1)).all()
-        # Where nothing covers the ground, the input is the target.
-        clear = (batch.mask == 0) & (batch.counts > 0)
-        assert ((batch.cloudy - batch.target).abs() * clear).max() < 0.05
-        seen_dates.add(int(batch.reference_valid.amax((2, 3, 4)).sum()))
-        seen_bands.add(tuple(batch.present[0].int().tolist()))
-    assert seen_dates == {0, 1, 2}
-    assert seen_bands == {tuple(int(band in bands) for band in BANDS) for _, bands in BAND_SETS}
+def test_the_other_triple_is_drawn_by_the_step():
+    triples = [other_triple(0, step) for step in range(60)]
+    assert triples == [other_triple(0, step) for step in range(60)]
+    assert all(len(set(triple)) == 3 and not {1, 2, 3, 10} & set(triple) for triple in triples)
+    assert {index for triple in triples for index in triple} == {0, 4, 5, 6, 7, 8, 9, 11, 12}
 
 
-def test_harmonising_brings_a_reference_to_the_scene():
-    image = torch.rand(13, 32, 32, generator=torch.Generator().manual_seed(0))
-    jointly = torch.ones(1, 32, 32, dtype=torch.bool)
-    torch.testing.assert_close(harmonise(image * 0.9 + 0.05, image, jointly), image, atol=1e-5, rtol=0)
-    assert torch.equal(harmonise(image, image + 1, ~jointly), image)
+def test_starting_from_a_checkpoint(tmp_path, store):
+    train(store, tmp_path / "first", changed(epochs=1, epoch_steps=1))
+    best = tmp_path / "first" / "best.safetensors"
+    state = TrainState(changed(start=str(best)), CPU)
+    expected = load_checkpoint(best).generator.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in state.generator.state_dict().items())
+    with pytest.raises(InvalidCheckpoint, match="guidance error_feedback; the settings ask for"):
+        TrainState(changed(start=str(best), guidance="none"), CPU)
 
 
-def test_a_folder_that_is_no_store(tmp_path, store):
-    with pytest.raises(InvalidSpec, match="is no chip store"):
-        ChipStore(tmp_path)
-    (tmp_path / "manifest.json").write_text('{"chips": [{"id": 1}], "split_hash": ""}')
-    with pytest.raises(InvalidSpec, match="is no chip store"):
-        ChipStore(tmp_path)
-    with pytest.raises(InvalidSpec, match="no chip of split 'nope'"):
-        store.split("nope")
+def test_devices_that_are_not_there():
+    assert pick("cpu") == CPU
+    for wrong in ("cuda:99", "abacus", "mps"):
+        with pytest.raises(InvalidSettings, match="device"):
+            pick(wrong)
 
 
-def test_the_score_table(store):
-    generator = lively(ModelSpec(name="smallest", widths=(8, 8, 12, 12), depths=(1, 1, 1, 1)))
-    rows = score(generator, store, "test")
-    assert {row["kind"] for row in rows} >= {"haze", "half", "full", "half +ref", "pair", "pair +ref"}
-    assert len(table(rows).splitlines()) == len(rows) + 1
-    assert all(
-        row["identity"]["rmse_90"][0] <= row["identity"]["rmse"] <= row["identity"]["rmse_90"][1] for row in rows
-    )
-    case = next(iter(cases(store.split("test"), BANDS)))
-    image, mask = case.inputs[0][0], case.inputs[2][0, 0]
-    filled = mean_fill(case, train_mean(store.split("train")))
-    torch.testing.assert_close(filled[:, mask > 0][:, 0], image[:, mask == 0].mean(1))
-    assert torch.equal(filled[:, mask == 0], image[:, mask == 0])
-
-
-def test_the_interval_holds_the_mean():
-    low, high = bootstrap(torch.linspace(0, 1, 21).numpy())
-    assert low < 0.5 < high
-    assert bootstrap(torch.ones(4).numpy()) == (1.0, 1.0)
-
-
-def test_the_margin_is_where_the_edge_is_no_longer_felt():
-    generator = lively(ModelSpec(name="smallest", widths=(8, 8, 8, 8), depths=(1, 1, 1, 1)))
-    profile = edge_influence(generator, 128, 2, made_inputs)
-    margin = measure_margin(generator, 128, 2)
-    assert margin % 8 == 0  # four levels: a cell of the coarsest has eight pixels
-    assert profile[0] > 1e-4
-    assert (profile[margin:] < 1e-4).all()
-    assert margin == 64 or profile[max(margin - 8, 0) :].max() >= 1e-4
+def test_a_store_without_validation_chips(tmp_path, store):
+    manifest = json.loads((store.folder / "manifest.json").read_text())
+    folder = tmp_path / "store"
+    folder.mkdir()
+    chips = [chip for chip in manifest["chips"] if chip["split"] != "val"]
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"chips": chips}))
+    for chip in chips:
+        (folder / chip["id"]).symlink_to(store.folder / chip["id"])
+    with pytest.raises(InvalidStore, match="has no chip of split 'val': it has"):
+        train(ChipStore(folder), tmp_path / "run", SETTINGS)
