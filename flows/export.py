@@ -21,7 +21,7 @@ Examples:
 
   decloud export best.safetensors --format onnx --output best.onnx --references 0
 
-The file is read again and compared with the checkpoint on made inputs of every kind; one that differs by more than 1e-5
+The file is read again and compared with the checkpoint on made inputs of every kind; one that differs by more than 5e-5
 of reflectance is not written. Shapes are fixed. `decloud run --checkpoint default.pt2` runs it (.ts too; ONNX is for other
 programs). Exit status: 0 done, 1 not written, 2 wrong arguments or input, 130 interrupted.
 """

@@ -187,7 +187,7 @@ def test_a_file_that_is_not_right_is_not_written(tmp_path, monkeypatch):
     ) as caught:
         export_checkpoint(broken, path, "torchscript", tile=32, references=0)
     assert "\n" not in str(caught.value)
-    # A writer whose graph is a little off: 2e-5 of reflectance, in one output.
+    # A writer whose graph is a little off: 1e-4 of reflectance, in one output.
     writer = export_module._torchscript
 
     class Off(nn.Module):
@@ -197,11 +197,11 @@ def test_a_file_that_is_not_right_is_not_written(tmp_path, monkeypatch):
 
         def forward(self, *given):
             restored, *others = self.network(*given)
-            return (restored, others[0] + 2e-5, *others[1:])
+            return (restored, others[0] + 1e-4, *others[1:])
 
     monkeypatch.setitem(export_module._WRITERS, "torchscript", lambda network, *rest: writer(Off(network), *rest))
     with pytest.raises(
-        ExportFailed, match=r"opacity differs from the checkpoint's by 2e-05 on `traced` inputs, more than 1e-05"
+        ExportFailed, match=r"opacity differs from the checkpoint's by 0.0001 on `traced` inputs, more than 5e-05"
     ):
         export_checkpoint(saved(tmp_path, PLAIN), path, "torchscript", tile=32, references=0)
     assert path.read_bytes() == b"the earlier one"
