@@ -19,7 +19,7 @@ from types import FrameType
 
 import typer
 
-from flows import demo, interrupts, plan, run, status, train_command
+from flows import demo, export, interrupts, pairs, plan, run, status, train_command
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, interrupts.STATUS
 
@@ -33,7 +33,9 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("plan", no_args_is_help=True)(plan.plan)
+app.command("pairs", no_args_is_help=True)(pairs.pairs)
 app.command("run", no_args_is_help=True)(run.run)
+app.command("export", no_args_is_help=True)(export.export)
 app.command("status", no_args_is_help=True)(status.status)
 app.command("train", no_args_is_help=True)(train_command.train)
 
