@@ -9,12 +9,9 @@ values: `known` (B, 13, H, W) is 1 where the target is known and its band presen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from srgan.attainable import attainable as attainable
 from srgan.generator import GeneratorOutput
 from srgan.guidance import band_groups, smooth, sobel
 from srgan.known import compare, in_float32, masked_mean
@@ -111,26 +108,3 @@ class SupervisedLosses(nn.Module):
 def known_groups(known: Tensor, present: Tensor) -> Tensor:
     """Where all present bands of a group are known, (B, 13, H, W) and (B, 13) -> (B, 4, H, W), 0 or 1; 0 for a group without a band."""
     return (band_groups(known, present) > 1 - 1e-3).to(known.dtype)
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weight of each term of `supervised_losses`."""
-
-    reconstruction: float = 1.0
-    structure: float = 1.0
-    ssim: float = 0.5
-    gradient: float = 1.0
-
-
-def supervised_losses(
-    output: GeneratorOutput, target: Tensor, mask: Tensor, counts: Tensor, present: Tensor, weights: LossWeights
-) -> dict[str, Tensor]:
-    """Every term that needs no VGG-16, weighted, and `total`; for the trainer that knows no adversary."""
-    known = counts * present[:, :, None, None]
-    terms: dict[str, Tensor] = SupervisedLosses(None)(output, target, mask, known, present, None)
-    terms["reconstruction"] = weights.reconstruction * terms["reconstruction"]
-    terms["structural"] = weights.structure * terms["structural"]
-    terms["gradient_consistency"] = weights.gradient * terms["gradient_consistency"]
-    terms["total"] = torch.stack(list(terms.values())).sum()
-    return terms
