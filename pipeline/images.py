@@ -18,14 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.bands import BANDS
+from catalogs.errors import CatalogError, SourceUnavailable
 from catalogs.files import open_sources
 from catalogs.item import BandAsset, SceneItem
 from catalogs.places import Window
 from catalogs.sources import signed
 from pipeline import classes as raw
-from pipeline.classes import ClassSource
+from pipeline.classes import ClassArray, ClassSource
 from pipeline.detectors import class_source, on_work_grid, s2cloudless
-from pipeline.errors import InvalidScene
+from pipeline.errors import InvalidScene, InvalidSettings
 from pipeline.radiometry import check_radiometry
 from pipeline.scene import Scene, open_scene
 from srgan.store import CLEAR, CLOUD, NODATA, SHADOW
@@ -34,7 +35,7 @@ LARGEST = 10_000
 """Largest value that is stored; brighter pixels (sun on cloud) are cut there, as in SEN12MS-CR."""
 _METRES = 21.0  # of a pixel that s2cloudless sees: 2 x 2, also where they are 10.00005 m on a geographic grid
 _AVERAGE, _DILATION = 4, 2  # of those pixels; at 60 m, s2cloudless' usual grid, cumulus smaller than 100 m are lost
-_KEPT = 16  # open scenes: the dates of a place, so that those of its neighbour find them open
+_KEPT = 24  # open scenes of up to 14 files: the dates of a place, so that its neighbour finds them open
 _TO_STORED = np.zeros(len(raw.CLASSES), np.uint8)
 _TO_STORED[[raw.CLEAR, raw.THIN, raw.THICK, raw.SHADOW, raw.SNOW]] = CLEAR, CLOUD, CLOUD, SHADOW, CLEAR
 
@@ -73,6 +74,9 @@ class ImageReader:
 
     def __init__(self) -> None:
         self._open: OrderedDict[tuple[str, str, str], tuple[Scene, ClassSource]] = OrderedDict()
+        self._failed: dict[tuple[str, str, str], Exception] = {}
+        self._checked: set[str] = set()
+        self._found: dict[tuple[str, str], ClassArray] = {}
 
     def read(self, href: str, layout: str, window: Window | None, mask: str = "auto") -> ChipImage:
         """The image at `href` in `window` (None: all of it); `mask` as in `pipeline.detectors.class_source`.
@@ -125,24 +129,37 @@ class ImageReader:
 
     def _opened(self, href: str, layout: str, mask: str) -> tuple[Scene, ClassSource]:
         key = (href, layout, mask)
+        if key in self._failed:
+            raise self._failed[key].with_traceback(None)
         if key in self._open:
             self._open.move_to_end(key)
             return self._open[key]
-        item = item_of(href, layout)
-        scene = open_scene(item)
         try:
-            check_radiometry(scene)
-            if layout == "stac":
-                source = class_source(scene, mask)
-            else:
-                source = s2cloudless(scene, _METRES, average_over=_AVERAGE, dilation=_DILATION)
+            self._open[key] = self._fresh(href, layout, mask)
+        except (InvalidScene, InvalidSettings, CatalogError) as error:
+            if not isinstance(error, SourceUnavailable):  # which passes; of all else the next chip would find the same
+                self._failed[key] = error
+            raise
+        while len(self._open) > _KEPT:
+            self._open.popitem(last=False)[1][0].close()
+        return self._open[key]
+
+    def _fresh(self, href: str, layout: str, mask: str) -> tuple[Scene, ClassSource]:
+        """The scene and its mask. What takes a look at the whole of a tile is done once, however often it is opened."""
+        scene = open_scene(item_of(href, layout))
+        try:
+            if layout != "stac":
+                return scene, s2cloudless(scene, _METRES, average_over=_AVERAGE, dilation=_DILATION)
+            if href not in self._checked:
+                check_radiometry(scene)
+                self._checked.add(href)
+            source = self._found.get((href, mask)) or class_source(scene, mask)
+            if isinstance(source, ClassArray):
+                self._found[href, mask] = source
+            return scene, source
         except BaseException:
             scene.close()
             raise
-        self._open[key] = scene, source
-        while len(self._open) > _KEPT:
-            self._open.popitem(last=False)[1][0].close()
-        return scene, source
 
 
 def item_of(href: str, layout: str) -> SceneItem:

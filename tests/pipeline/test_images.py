@@ -10,6 +10,7 @@ import rasterio
 
 from catalogs.errors import InvalidItem
 from catalogs.places import Window
+from pipeline import images
 from pipeline.errors import InvalidScene, InvalidSettings
 from pipeline.images import CLEAR, CLOUD, NODATA, SHADOW, ImageReader
 from tests.pipeline.made_chips import NAMES, SIZE, clouded, land, simple_detector, write_item, write_patch
@@ -136,12 +137,29 @@ def test_a_window_outside_the_file_and_a_mask_that_does_not_fit(tmp_path, reader
 
 @pytest.mark.usefixtures("simple_detector")
 def test_no_more_than_a_few_files_stay_open(tmp_path, reader):
-    hrefs = [write_patch(tmp_path / f"{number}.tif", land(number, 8)) for number in range(20)]
+    hrefs = [write_patch(tmp_path / f"{number}.tif", land(number, 8)) for number in range(30)]
     for href in hrefs * 2:
         reader.read(href, "sen12mscr", None)
-    assert len(reader._open) == 16
+    assert len(reader._open) == 24
     reader.close()
     assert not reader._open
+
+
+def test_what_takes_a_look_at_the_whole_tile_is_done_once(tmp_path, reader, monkeypatch):
+    scl = np.full((48, 48), 4, np.uint8)
+    href = write_item(
+        tmp_path / "s", {name: np.full((48, 48), 2000, np.uint16) for name in ("B02", "B03", "B04", "B08")}, scl
+    )
+    bad = write_item(tmp_path / "bad", item_bands(B04=np.full((48, 48), 9, np.uint16)), scl, offset=-0.1, applied=False)
+    looked = []
+    real = images.check_radiometry
+    monkeypatch.setattr(images, "check_radiometry", lambda scene: (looked.append(scene.id), real(scene)))
+    for col in (0, 16):
+        reader.read(href, "stac", Window(0, col, 16, 16))
+        with pytest.raises(InvalidScene, match="applied already"):
+            reader.read(bad, "stac", Window(0, col, 16, 16))
+        reader.close()
+    assert looked == ["s_L2A", "bad_L2A"]
 
 
 def test_the_real_catalogue_is_read_with_its_offset_applied_once(shared_data, reader):
