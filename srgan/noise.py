@@ -1,9 +1,10 @@
 """Seeded noise: the plain fractal kind, and fields without end of which any window can be had.
 
-A `NoiseField` is a sum of octaves. An octave is a square of random numbers that repeats like a torus (as the permutation table of Perlin,
-"An image synthesizer", SIGGRAPH 1985), read through a cubic B-spline. So the window of a tile and the window from which its shadow comes,
-hundreds of pixels away, are two views of the same clouds, and each costs only its own pixels. A domain warp (Quilez, "Domain warping", 2002)
-bends the view by a second noise, which is what turns blobs into billows and fibres.
+A `NoiseField` is a sum of octaves. An octave is a lattice of random numbers that repeats like a torus (as the permutation table of Perlin,
+"An image synthesizer", SIGGRAPH 1985), read as the coefficients of a cubic B-spline. So the window of a tile and the window from which its
+shadow comes, hundreds of pixels away, are two views of the same clouds, and each costs its own pixels only. From octave to octave the
+coefficients are refined by subdivision (Lane and Riesenfeld, IEEE PAMI 2, 1980), which is exact and takes a few additions a pixel. A domain
+warp (Quilez, "Domain warping", 2002) bends the view by a second noise, which is what turns blobs into billows and fibres.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TORUS = 128
-"""Edge of an octave's square of random numbers: the finest octave, with cells of two pixels, repeats after 256 pixels."""
-
-FINEST = 2.0
-"""Least size of a cell, pixels: finer noise would be grain, which clouds do not have."""
+"""Edge of an octave's lattice: the finest octave, with cells of two to four pixels, repeats after 256 pixels or more."""
 
 _SPREAD = 0.479365
-"""Mean over the phase of the sum of squared cubic B-spline weights: white noise loses this much variance along each axis."""
+"""Mean over the phase of the sum of squared cubic B-spline weights: white noise keeps this much of its variance along each axis."""
+
+_FOLDED = math.sqrt(2 / math.pi)
+"""Mean of the absolute value of a standard Gaussian; its variance is 1 minus the square of this."""
 
 
 def fractal_noise(batch: int, rows: int, cols: int, generator: torch.Generator, octaves: int = 6) -> Tensor:
@@ -36,97 +37,116 @@ def fractal_noise(batch: int, rows: int, cols: int, generator: torch.Generator, 
     return total / total.std((2, 3), keepdim=True).clamp_min(1e-6)
 
 
+Box = tuple[tuple[int, int], ...]
+"""First row and the one behind the last, first column and the one behind the last."""
+
+
 @dataclass(frozen=True)
 class NoiseField:
-    """Noise on the whole plane, standard deviation about 1 over areas much larger than `cell`."""
+    """Noise on the whole plane, standard deviation about 1 over areas much larger than a cell of its first octave.
+
+    Lengths are in steps: octave number k of K has cells of 2 ** (K - k) steps, the finest one cells of two.
+    """
 
     tables: Tensor
-    """(octaves, 128, 128) numbers of mean 0 and variance 1."""
-    phases: tuple[tuple[float, float], ...]
-    """Where each octave's torus begins, cells (down, right)."""
-    cell: float
-    """Size of the coarsest octave's cells, pixels; each further octave has half of it."""
+    """(octaves, channels, 128, 128) numbers of mean 0 and variance 1."""
     persistence: float
     """Amplitude of an octave relative to the one before, 0..1."""
+    billows: int
+    """Octaves from this number on are folded to their absolute value: round bulges with creases between them, as on cumulus."""
 
     @classmethod
     def draw(
-        cls, generator: torch.Generator, cell: float, persistence: float = 0.5, octaves: int | None = None
+        cls, generator: torch.Generator, octaves: int, persistence: float = 0.5, *, channels: int = 1, billows: int = 99
     ) -> NoiseField:
-        """A field with cells from `cell` pixels (at least 2) down to 2 pixels, or with fewer octaves."""
-        cell = max(cell, FINEST)
-        most = int(math.log2(cell / FINEST)) + 1
-        count = most if octaves is None else min(octaves, most)
-        tables = (torch.rand(count, TORUS, TORUS, generator=generator) - 0.5) * math.sqrt(12)
-        phases = torch.rand(count, 2, generator=generator).mul_(TORUS).tolist()
-        return cls(tables, tuple((down, right) for down, right in phases), cell, persistence)
+        """A field of this many octaves."""
+        tables = torch.rand(octaves, channels, TORUS, TORUS, generator=generator)
+        return cls(tables.sub_(0.5).mul_(math.sqrt(12)), persistence, billows)
 
-    def window(self, top: int, left: int, rows: int, cols: int, finest: float = 0.0, split: int = 0) -> Tensor:
-        """Values at the pixels of a window, (rows, cols); octaves with cells below `finest` pixels are left out.
+    def window(self, top: int, left: int, rows: int, cols: int, finest: float = 0.0) -> Tensor:
+        """Values at the steps of a window, (channels, rows, cols), by the octaves with cells of at least `finest` steps."""
+        count = len(self.tables)
+        boxes: list[Box] = [((top - 1, top + rows + 1), (left - 1, left + cols + 1))]
+        for _ in range(count):
+            boxes.append(tuple((low // 2 - 1, (high - 1) // 2 + 2) for low, high in boxes[-1]))
+        boxes.reverse()
+        norm = _SPREAD * math.sqrt(sum(self.persistence ** (2 * octave) for octave in range(count)))
+        total = torch.zeros(self.tables.shape[1], *(high - low for low, high in boxes[0]))
+        for level, box in enumerate(boxes):
+            if level:
+                total = _refine(total, boxes[level - 1], box)
+            # What is folded is folded one level finer than it lives: there coefficients are as good as values.
+            for octave in (level, level - 1):
+                folded = octave >= self.billows
+                wanted = 0 <= octave < count and (octave == 0 or 2 ** (count - octave) >= finest)
+                if octave != level - int(folded) or not wanted:
+                    continue
+                nodes = self._nodes(octave, boxes[octave])
+                if folded:
+                    nodes = _refine(nodes, boxes[octave], box).abs_().sub_(_FOLDED * _SPREAD)
+                    nodes.div_(math.sqrt(1 - _FOLDED**2))
+                total.add_(nodes, alpha=self.persistence**octave / norm)
+        rows_done = total[:, :-2] + total[:, 2:]
+        rows_done.add_(total[:, 1:-1], alpha=4)
+        done = rows_done[:, :, :-2] + rows_done[:, :, 2:]
+        return done.add_(rows_done[:, :, 1:-1], alpha=4).div_(36)
 
-        With `split`, two channels (2, rows, cols): the octaves before that number, and the rest.
-        """
-        parts = torch.zeros(2 if split else 1, rows, cols)
-        norm = math.sqrt(sum(self.persistence ** (2 * octave) for octave in range(len(self.phases))))
-        for octave, (down, right) in enumerate(self.phases):
-            cell = self.cell / 2**octave
-            if octave and cell < finest:
-                break
-            first_row, by_row = _spline(top, rows, cell, down)
-            first_col, by_col = _spline(left, cols, cell, right)
-            across = torch.arange(first_row, first_row + by_row.shape[1]).remainder_(TORUS)
-            along = torch.arange(first_col, first_col + by_col.shape[1]).remainder_(TORUS)
-            nodes = self.tables[octave][across][:, along]
-            amplitude = self.persistence**octave / (norm * _SPREAD)
-            parts[1 if split and octave >= split else 0].addmm_(by_row @ nodes, by_col.T, alpha=amplitude)
-        return parts if split else parts[0]
+    def _nodes(self, octave: int, box: Box) -> Tensor:
+        """Coefficients (channels, rows, cols) of a part of an octave's lattice."""
+        down, right = (torch.arange(low, high).remainder_(TORUS) for low, high in box)
+        return self.tables[octave].index_select(1, down).index_select(2, right)
 
 
-def _spline(start: int, count: int, cell: float, phase: float) -> tuple[int, Tensor]:
-    """First node and the cubic B-spline weights (count, nodes) of the pixels start .. start + count - 1."""
-    place = (torch.arange(start, start + count, dtype=torch.float64) / cell + phase).to(torch.float64)
-    whole = place.floor()
-    t = (place - whole).float()
-    base = whole.long()
-    first = int(base[0]) - 1
-    weights = torch.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], 1).div_(6)
-    matrix = torch.zeros(count, int(base[-1]) + 3 - first)
-    matrix.scatter_(1, (base - 1 - first)[:, None] + torch.arange(4), weights)
-    return first, matrix
+def _refine(coarse: Tensor, old: Box, new: Box) -> Tensor:
+    """The same spline on a lattice twice as fine: coefficients (channels, rows, cols) of the box `new` from those of the box `old`."""
+    for dim in (2, 1):
+        (first, _), (low, high) = old[dim - 1], new[dim - 1]
+        start = low // 2
+        count = (high - 1) // 2 - start + 1
+        left, here, right = (coarse.narrow(dim, start - first + step, count) for step in (-1, 0, 1))
+        even = here.mul(0.75).add_(left, alpha=0.125).add_(right, alpha=0.125)
+        odd = (here + right).mul_(0.5)
+        both = torch.stack((even, odd), dim + 1).flatten(dim, dim + 1)
+        coarse = both.narrow(dim, low - 2 * start, high - low)
+    return coarse
 
 
 @dataclass(frozen=True)
 class Flow:
-    """How a view of a field is turned, stretched and bent."""
+    """How a view of a field is turned, stretched, scaled and bent."""
 
     angle: float
     """Direction of the fibres, radians from the columns' axis."""
     stretch: float
     """How much longer than wide the structures are, at least 1."""
-    bend: tuple[NoiseField, NoiseField]
-    """Displacement across and along the fibres, in units of `reach`."""
+    scale: float
+    """Pixels to a step of the field."""
+    bend: NoiseField
+    """Displacement across and along the fibres (two channels), in units of `reach`; its steps are pixels."""
     reach: float
     """Standard deviation of the displacement, pixels."""
 
-    def view(
-        self, field: NoiseField, top: int, left: int, rows: int, cols: int, finest: float = 0.0, split: int = 1
-    ) -> Tensor:
-        """`field` seen through the flow: (2, rows, cols), the octaves before `split` and the rest.
+    def view(self, field: NoiseField, top: int, left: int, rows: int, cols: int, finest: float = 0.0) -> Tensor:
+        """`field`, of one channel, seen through the flow: (rows, cols), without structures below `finest` pixels.
 
         Two views of the same place agree up to rounding, whatever their windows.
         """
         down = torch.arange(top, top + rows, dtype=torch.float32)[:, None]
         right = torch.arange(left, left + cols, dtype=torch.float32)[None, :]
         sine, cosine = math.sin(self.angle), math.cos(self.angle)
-        along = (right * cosine + down * sine) / self.stretch
-        across = down * cosine - right * sine
-        across = across + self.reach * self.bend[0].window(top, left, rows, cols)
-        along = along + self.reach / self.stretch * self.bend[1].window(top, left, rows, cols)
-        first_row, last_row = math.floor(float(across.min())) - 1, math.ceil(float(across.max())) + 1
-        first_col, last_col = math.floor(float(along.min())) - 1, math.ceil(float(along.max())) + 1
-        canvas = field.window(first_row, first_col, last_row - first_row + 1, last_col - first_col + 1, finest, split)
-        height, width = canvas.shape[-2:]
-        grid = torch.stack(
-            [(along - first_col) * (2 / (width - 1)) - 1, (across - first_row) * (2 / (height - 1)) - 1], -1
-        )
-        return F.grid_sample(canvas[None], grid[None], align_corners=True, padding_mode="border")[0]
+        across, along = self.bend.window(top, left, rows, cols).mul_(self.reach)
+        across = across.add_(down * cosine).sub_(right * sine).div_(self.scale)
+        along = along.add_(right * cosine).add_(down * sine).div_(self.stretch * self.scale)
+        first_row, rows_seen = _range(across)
+        first_col, cols_seen = _range(along)
+        canvas = field.window(first_row, first_col, rows_seen, cols_seen, finest / self.scale)
+        grid = torch.empty(1, rows, cols, 2)
+        torch.sub(along, first_col, out=grid[0, ..., 0]).mul_(2 / (cols_seen - 1)).sub_(1)
+        torch.sub(across, first_row, out=grid[0, ..., 1]).mul_(2 / (rows_seen - 1)).sub_(1)
+        return F.grid_sample(canvas[None], grid, align_corners=True, padding_mode="border")[0, 0]
+
+
+def _range(places: Tensor) -> tuple[int, int]:
+    """First whole number below some places, and how many reach beyond the last."""
+    least, most = (math.floor(float(bound)) for bound in places.aminmax())
+    return least, most - least + 2

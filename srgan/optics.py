@@ -102,7 +102,7 @@ def two_stream(tau: Tensor, asymmetry: float, absorbed: float = 0.0) -> tuple[Te
 
     R + T + A = 1 with A >= 0; both are monotone in tau; tau = 0 gives exactly R = 0 and T = 1.
     """
-    if absorbed < 1e-4:
+    if absorbed < 1e-3:
         scaled = tau * ((1 - asymmetry) / 2)
         reflected = scaled / (1 + scaled)
         return reflected, 1 - reflected
@@ -127,9 +127,10 @@ def above(band: int, height: float, moisture: float) -> float:
     return row.gas * math.exp(-depth * moisture)
 
 
-def over(ground: Tensor, reflected: Tensor, transmitted: Tensor, brightness: Tensor | float = 1.0) -> Tensor:
-    """Reflectance of a layer above `ground`; `brightness` is a factor on the layer's own light (gases above it, slopes towards the sun).
+def over(ground: Tensor, reflected: Tensor, passed: Tensor, brightness: Tensor | float = 1.0) -> Tensor:
+    """Reflectance of a layer above `ground`; `passed` is T^2, `brightness` a factor on the layer's own light (gases above it, slopes).
 
-    Exactly `ground` where reflected = 0 and transmitted = 1. Light that goes to and fro more than ten times is cut off.
+    Exactly `ground` where reflected = 0 and passed = 1. Light that goes to and fro more than ten times is cut off.
     """
-    return brightness * reflected + transmitted * transmitted * ground / (1 - reflected * ground).clamp_min(0.1)
+    again = (reflected * ground).neg_().add_(1).clamp_min_(0.1)
+    return (passed * ground).div_(again).add_(reflected * brightness)
