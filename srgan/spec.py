@@ -63,8 +63,8 @@ class ModelSpec(BaseModel):
 
     @property
     def multiple(self) -> int:
-        """Height and width of a tile must be multiples of this, pixels."""
-        return 1 << self.levels
+        """Height and width of a tile must be multiples of this, pixels; the first guess halves five times, whatever the levels."""
+        return 1 << max(self.levels, 5)
 
     @property
     def grid(self) -> int:

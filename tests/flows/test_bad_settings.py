@@ -34,18 +34,26 @@ def test_checkpoints_that_cannot_be_used(scene: MadeScene, tmp_path: Path, declo
     cut.with_suffix(".json").write_bytes(card.read_bytes())
     assert "cut.safetensors" in refused(cut)
 
+    disguised = tmp_path / "disguised.safetensors"
+    disguised.write_bytes(pickle.dumps({"weights": 1}))
+    disguised.with_suffix(".json").write_bytes(card.read_bytes())
+    assert "pickle" in refused(disguised)
+    nothing_published(output)
+
+    # What name and card tell is told at once, before any scene.
     pickled = tmp_path / "model.pt"
     pickled.write_bytes(pickle.dumps({"weights": 1}))
     pickled.with_suffix(".json").write_bytes(card.read_bytes())
-    assert "pickle" in refused(pickled)
-
     other = tmp_path / "other.safetensors"
     other.write_bytes(weights.read_bytes())
     content = json.loads(card.read_text())
     content["spec"]["bands"] = ["B11", "B12"]
     other.with_suffix(".json").write_text(json.dumps(content))
-    assert "other" in refused(other)
-    nothing_published(output)
+    for path, said in ((pickled, "a pickle can run any code"), (other, "made for the bands B11 B12")):
+        ended = decloud(*scene.arguments(output, "--checkpoint", path, "--overlap", "32"))
+        assert ended.status == 2
+        assert said in ended.error
+        assert path.name in ended.error
 
 
 def test_masks_that_cannot_be_used(scene: MadeScene, tmp_path: Path, decloud: Decloud) -> None:
@@ -109,7 +117,7 @@ def test_settings_that_fit_no_scene_are_refused_before_any(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    card = {"spec": {"margin": 64, "widths": [8, 16, 24, 32, 40, 48]}}
+    card = {"spec": {"name": "x", "margin": 64, "widths": [8, 16, 24, 32, 40, 48], "depths": [1] * 6}}
     Path("card.json").write_text(json.dumps(card))
     Path("card.safetensors").write_bytes(b"")
     given = ["card.safetensors" if part == "card" else part for part in options]

@@ -20,6 +20,7 @@ from pipeline.journal import Journal, latest
 from pipeline.runner import run_scene, run_scenes
 from pipeline.settings import DecloudSettings, Resources
 from srgan.errors import ModelError
+from srgan.spec import ModelSpec
 
 from .fakes import Smoother
 from .made import made_item, write_raster
@@ -273,9 +274,13 @@ def test_a_checkpoint_that_is_damaged_is_refused(tmp_path):
     item = scene(tmp_path / "scene")
     weights = tmp_path / "mine.safetensors"
     weights.write_bytes(b"\x80\x04pickle")
+    settings = IDENTITY.model_copy(update={"checkpoint": str(weights)})
     (tmp_path / "mine.json").write_text('{"spec": {"margin": 3}}')
+    with pytest.raises(ModelError, match="bad spec"):
+        decloud_scene(item, tmp_path / "out", settings)
+    (tmp_path / "mine.json").write_text(f'{{"spec": {ModelSpec.tiny().model_dump_json()}}}')
     with pytest.raises(ModelError, match="pickle"):
-        decloud_scene(item, tmp_path / "out", IDENTITY.model_copy(update={"checkpoint": str(weights)}))
+        decloud_scene(item, tmp_path / "out", settings)
 
 
 def test_an_output_that_is_a_file_is_named(tmp_path):

@@ -75,7 +75,7 @@ def test_every_figure_of_the_json_card_is_there(tmp_path, generator):
     card = read_card(tmp_path / "mine.safetensors")
     assert cells["parameters"] == [f"{parameter_count(generator):,}"]
     assert cells["margin"][0].startswith("40 pixels")
-    assert cells["tiles"] == ["edges are multiples of 16 pixels, they start on multiples of 8"]
+    assert cells["tiles"] == ["edges are multiples of 32 pixels, they start on multiples of 8"]
     assert card["sha256"] in cells["weights"][0]
     assert cells["rate"] == ["0.0002"]
     assert cells["style"] == ["250"]
