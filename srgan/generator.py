@@ -27,6 +27,9 @@ from srgan.spec import GROUPS, ModelSpec
 MAX_REFLECTANCE = 1.6
 """Upper bound of h: brighter than any ground, sun glint included."""
 
+STEEP = 0.02
+"""Reflectance per pixel that makes one unit of the gradient branch's map: with 1, the first steps of Adam overshoot tenfold."""
+
 
 class GeneratorOutput(NamedTuple):
     """What the generator says of a tile, float32."""
@@ -118,8 +121,8 @@ class Generator(nn.Module):
             coarse, structure_map = self.structure_branch(encoded[FINE_LEVELS:])
             fine, gradient_map = self.gradient_branch(encoded[:FINE_LEVELS])
             branches = fine + coarse
-            structure = structure + enlarge(structure_map, 2**FINE_LEVELS)
-            gradient = gradient + gradient_map
+            structure = structure + self.spec.scale * enlarge(structure_map, 2**FINE_LEVELS)
+            gradient = gradient + STEEP * gradient_map
         decoded = self._decode(encoded, branches).to(image.dtype)
 
         with exactly(cloudy.device.type):
