@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from flows import options
-from flows.interrupts import check, checked
+from flows.interrupts import STATUS, asked, check, checked
 from pipeline.errors import InvalidSettings
 
 if TYPE_CHECKING:
@@ -83,28 +84,41 @@ def pairs(
     from flows.watch import watcher
     from pipeline.pairs import MAX_DAYS, build_pairs
 
-    with watcher(quiet=quiet) as told:
-        found = find_places(
-            root,
-            layout,
-            splits=_splits(splits),
-            chip=256 if chip is None else chip,
-            by=split_by or "tile",
-            query=_query(aoi, dates),
-            progress=checked(told.scene(1, 2, "files")),
-        )
-        told.ended(f"{len(found.places)} places, {len(found.rejects)} rejected")
-        days = MAX_DAYS if max_days is None else max_days
-        table, rejects = build_pairs(found, progress=checked(told.scene(2, 2, "pixels")), max_days=days)
-        check()
-        told.ended(f"{len(table.frame)} rows")
-    if table.frame.empty:
-        _print_rejects(rejects, None)
-    table.write(output, rejects)
+    with _told(output):
+        with watcher(quiet=quiet) as told:
+            found = find_places(
+                root,
+                layout,
+                splits=_splits(splits),
+                chip=256 if chip is None else chip,
+                by=split_by or "tile",
+                query=_query(aoi, dates),
+                progress=checked(told.scene(1, 2, "files")),
+            )
+            told.ended(f"{len(found.places)} places, {len(found.rejects)} rejected")
+            days = MAX_DAYS if max_days is None else max_days
+            table, rejects = build_pairs(found, progress=checked(told.scene(2, 2, "pixels")), max_days=days)
+            check()
+            told.ended(f"{len(table.frame)} rows")
+        if table.frame.empty and not json:
+            _print_rejects(rejects, None)
+        table.write(output, rejects)
     print_pairs(output, table, found, rejects, as_json=json)
 
 
 pairs.__doc__ = _HELP
+
+
+@contextmanager
+def _told(output: Path) -> Iterator[None]:
+    """Around the making of a table: ctrl-C, whatever came of it, ends in one line and status 130."""
+    try:
+        yield
+    except BaseException as error:
+        if not (asked() or isinstance(error, KeyboardInterrupt)):
+            raise
+        sys.stderr.write(f"interrupted: {output} is as it was before; the same command begins again\n")
+        raise typer.Exit(STATUS) from None
 
 
 def check_output(output: Path) -> None:
