@@ -58,7 +58,7 @@ Checkpoint = Annotated[
     typer.Option(
         metavar="PATH|NAME",
         show_default="default",
-        help="The network: a .safetensors file, `default`, or `identity` (no network, for tests).",
+        help="The network: a .safetensors file, an exported .pt2 or .ts, `default`, or `identity` (no network, for tests).",
     ),
 ]
 Mask = Annotated[

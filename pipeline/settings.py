@@ -23,7 +23,7 @@ class DecloudSettings(BaseModel):
 
     bands: tuple[str, ...] | None = Field(None, description="Bands to process, ESA names; all that are there if unset")
     format: Literal["cog", "zarr"] = Field("cog", description="COG files, or one Zarr v3 store a scene")
-    checkpoint: str = Field("default", description="Path of a checkpoint, `default`, or `identity`")
+    checkpoint: str = Field("default", description="Path of a checkpoint or an export, `default`, or `identity`")
     mask: str = Field("auto", description="auto, scl, s2cloudless, csmask, or the path of a raster (non-zero = cloud)")
     grow: float = Field(GROW, ge=0, le=5000, description="Metres by which cloud and shadow are grown")
     feather: float = Field(

@@ -169,7 +169,9 @@ def _load_pt2(blob: bytes, records: dict[str, bytes], file: Path, device: str) -
     _require(file, (node["target"] for graph in _graphs(model) for node in graph["nodes"]), "torch.ops.aten.")
     program = torch.export.load(BytesIO(blob))
     if device != "cpu":
-        program = move_to_device_pass(program, device)
+        # The graph asserts where its tensors lie, and there `cuda` is not the same as `cuda:0`.
+        placed = f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
+        program = move_to_device_pass(program, placed)
     module = program.module()
     return lambda *inputs: module(*inputs)
 
