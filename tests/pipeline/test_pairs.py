@@ -69,7 +69,7 @@ def test_bad_images_are_rejects_and_stop_nothing(tmp_path):
     ]
     cloudy = write_patch(tmp_path / "cloudy.tif", clouded(land(2), slice(0, 16)))
     places.append(place("ROIs1158_spring_1_p9", {"clear": good, "cloudy": cloudy}, "sen12mscr"))
-    before = Reject("/root/x", "foreign file")
+    before = Reject("/tree/x", "foreign file")
     table, rejects = build_pairs(Found(tuple(places), (before,), 0, "/root", "sen12mscr"))
     assert list(table.frame["id"]) == ["ROIs1158_spring_1_p9"]
     reasons = {Path(reject.path).name: reject.reason for reject in rejects}
