@@ -18,7 +18,10 @@ from srgan.store import ChipStore
 from tests.srgan.made import write_store
 
 torch.set_num_threads(1)
-SETTINGS = load_settings("tiny")
+SETTINGS = load_settings(
+    "tiny",
+    {"real_batch": 1, "skies": {"haze": 0.4, "broken": 0.3, "overcast": 0.1, "cirrus": 0.2}, "whole_bands": False},
+)
 
 
 @pytest.fixture(scope="module")

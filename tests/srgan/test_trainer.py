@@ -30,7 +30,8 @@ from tests.srgan.made import write_store
 torch.set_num_threads(1)
 SMALL = {
     "widths": [8, 8, 12, 12], "depths": [1, 1, 1, 1], "discriminator_width": 8, "batch": 1, "real_batch": 1, "crop": 64,
-    "epochs": 2, "epoch_steps": 2, "warmup": 1, "validation_samples": 2, "margin_samples": 1, "shares_every": 3, "gan_start": 0.2, "gan_ramp": 0.2,
+    "epochs": 2, "epoch_steps": 2, "warmup": 1, "rate": 1e-3, "validation_samples": 2, "margin_samples": 1, "shares_every": 3,
+    "gan_start": 0.2, "gan_ramp": 0.2, "skies": {"haze": 1, "broken": 1}, "whole_bands": False,
 }  # fmt: skip
 SETTINGS = load_settings("tiny", SMALL)
 CPU = torch.device("cpu")
