@@ -2,7 +2,7 @@
 
 Each layer of a `Sky` is an optical thickness field (`srgan.thickness`). Its shadow is the same field seen from where the sun's rays come, so
 that shadows fall into the tile from clouds outside it. By band, layers are laid over the ground from the lowest to the highest with
-`srgan.optics`; the shadow of a layer falls on all that lies below it as on the ground. Where there is no cloud, no shadow and no haze, the
+`srgan.optics`; shadows fall on the ground. Where there is no cloud, no shadow and no haze, the
 image stays what it was, bit for bit.
 
 A sample depends on its sky and its generator alone, not on its place in a batch; no global random numbers are drawn.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -32,11 +33,20 @@ SUN_WIDTH = 0.0093
 LEAST_SHADE = 0.03
 """Loss of direct light at which a shadow begins: what is below is nothing at all, so that masks hold everything that changes."""
 
+HAZE_TOP = 500.0
+"""Height of the haze, metres."""
+
 THIN = 0.4
 """Share of the ground's green light above which the ground can still be seen."""
 
 BRIGHTEST = 1.6
 """Greatest reflectance of a lit cloud: what the generator can say."""
+
+PIXELS = (10, 20, 60)
+"""Sizes of the bands' own pixels, metres."""
+
+Maps = dict[int, Tensor]
+"""(H, W) by size of pixel."""
 
 
 class Clouded(NamedTuple):
@@ -57,14 +67,15 @@ class Clouded(NamedTuple):
 class _Slab(NamedTuple):
     """A layer over the tile, ready for the bands; maps (H, W) by size of the band's pixels."""
 
-    tau: dict[int, Tensor]
-    light: dict[int, Tensor] | None
+    tau: Maps
+    light: Maps | None
     """Factor of the slopes on the cloud's own light; None = 1."""
-    shade: dict[int, Tensor] | None
-    """Share of the direct light that does not reach what lies below; None = 0."""
+    lit: Tensor | None
+    """(H, W) share of the direct light that reaches the ground; None = all."""
     phase: optics.Phase | None
     """None = haze."""
     height: float
+    radius: float
 
 
 def add_clouds(image: Tensor, valid: Tensor, skies: Sequence[Sky], generators: Sequence[torch.Generator]) -> Clouded:
@@ -92,50 +103,51 @@ def _cover(image: Tensor, valid: Tensor, sky: Sky, generator: torch.Generator, i
     slabs = [_haze(sky, rows, cols, generator)] if sky.haze > 0 else []
     layers = sorted((layer for layer in sky.layers if layer.cover > 0), key=lambda layer: layer.height)
     slabs.extend(_slab(layer, sky, rows, cols, generator) for layer in layers)
+    shade = _shade([slab.lit for slab in slabs if slab.lit is not None], sky.resolution)
+    nothing, clear = torch.zeros(()), torch.ones(())
     cloud, shadow = torch.zeros_like(valid), torch.zeros_like(valid)
     for slab in slabs:
-        for pixel, tau in slab.tau.items():
+        for tau in slab.tau.values():
             cloud |= tau > 0
-            if slab.shade is not None:
-                shadow |= slab.shade[pixel] > 0
+    for lost in shade.values():
+        shadow |= lost > 0
     changed = (cloud | shadow) & valid
-    nothing, clear = torch.zeros(()), torch.ones(())
     for band, row in enumerate(optics.TABLE):
         seen, passed = image[band], torch.ones_like(nothing)
+        if shade:
+            seen = torch.addcmul(seen, seen, shade[row.pixel], value=row.sky - 1)
         for slab in slabs:
-            seen, through = _through(seen, slab, band, row, sky)
+            seen, through = _through(seen, slab, band, sky)
             passed = through.mul_(passed)
         torch.where(changed, seen.clamp(0, BRIGHTEST), image[band], out=into.image[band])
+        torch.where(changed, 1 - passed, nothing, out=into.opacity[band])
         if row.band == "B03":
             clear = passed
-        torch.where(changed, 1 - passed, nothing, out=into.opacity[band])
     into.cloud[0] = cloud & valid
     into.thin[0] = cloud & valid & (clear > THIN)
     into.shadow[0] = shadow & valid
 
 
-def _through(below: Tensor, slab: _Slab, band: int, row: optics.Row, sky: Sky) -> tuple[Tensor, Tensor]:
+def _through(below: Tensor, slab: _Slab, band: int, sky: Sky) -> tuple[Tensor, Tensor]:
     """What a band sees of `below` (H, W) through a slab, and the share of the light from below that arrives, T^2."""
+    row = optics.TABLE[band]
     tau = slab.tau[row.pixel]
-    brightness: Tensor | float = 1.0
     if slab.phase is None:
         tau = tau * (row.wavelength / 0.55) ** -optics.HAZE_SLOPE
         reflected, passed = optics.two_stream(tau, optics.HAZE_ASYMMETRY)
     else:
-        reflected, passed = optics.two_stream(tau, optics.ASYMMETRY[slab.phase], optics.coalbedo(band, slab.phase))
-        brightness = optics.above(band, slab.height, sky.moisture)
-    if slab.light is not None:
-        brightness = slab.light[row.pixel] * brightness
-    if slab.shade is not None:
-        below = torch.addcmul(below, below, slab.shade[row.pixel], value=row.sky - 1)
+        absorbed = optics.coalbedo(band, slab.phase, slab.radius)
+        reflected, passed = optics.two_stream(tau, optics.ASYMMETRY[slab.phase], absorbed)
+    brightness, added = optics.air(band, slab.height, sky.sun_zenith, sky.moisture)
     passed.mul_(passed)
-    return optics.over(below, reflected, passed, brightness), passed
+    lit = brightness if slab.light is None else slab.light[row.pixel] * brightness
+    return optics.over(below, reflected, passed, lit, added), passed
 
 
 def _haze(sky: Sky, rows: int, cols: int, generator: torch.Generator) -> _Slab:
     field = NoiseField.draw(generator, 8, persistence=0.3)
     tau = sky.haze * torch.exp(0.25 * field.window(0, 0, rows, cols)[0])
-    return _Slab(dict.fromkeys((10, 20, 60), tau), None, None, None, 0.0)
+    return _Slab(dict.fromkeys(PIXELS, tau), None, None, None, HAZE_TOP, 0.0)
 
 
 def _slab(layer: Layer, sky: Sky, rows: int, cols: int, generator: torch.Generator) -> _Slab:
@@ -152,11 +164,18 @@ def _slab(layer: Layer, sky: Sky, rows: int, cols: int, generator: torch.Generat
     direct = torch.exp(above * (-(1 - asymmetry**2) / cosine))
     diffuse = float((optics.two_stream(above, asymmetry)[1] - direct).clamp_min_(0).mean())
     # T^2 of the layer overhead has its share of the loss in it already: the shadow takes what is lost beyond that.
-    overhead = optics.two_stream(tau, asymmetry)[1]
-    lost = direct.add_(diffuse).div_(overhead).neg_().add_(1 - LEAST_SHADE).clamp_min_(0).div_(1 - LEAST_SHADE)
+    lit = direct.add_(diffuse).div_(optics.two_stream(tau, asymmetry)[1]).clamp_(max=1)
     relief = SHAPES[layer.form].relief
     light = _by_pixel(_slopes(tau, sky, relief), sky.resolution) if relief > 0 else None
-    return _Slab(_by_pixel(tau, sky.resolution), light, _by_pixel(lost, sky.resolution), phase, layer.height)
+    return _Slab(_by_pixel(tau, sky.resolution), light, lit, phase, layer.height, layer.radius)
+
+
+def _shade(lit: list[Tensor], resolution: float) -> Maps:
+    """Share of the direct light that the ground loses to all layers, 0..1; no maps without layers."""
+    if not lit:
+        return {}
+    lost = 1 - reduce(torch.mul, lit)
+    return _by_pixel(lost.sub_(LEAST_SHADE).clamp_min_(0).div_(1 - LEAST_SHADE), resolution)
 
 
 def _slopes(tau: Tensor, sky: Sky, relief: float) -> Tensor:
@@ -170,11 +189,11 @@ def _slopes(tau: Tensor, sky: Sky, relief: float) -> Tensor:
     return facing.tanh_().mul_(relief).add_(1)
 
 
-def _by_pixel(values: Tensor, resolution: float) -> dict[int, Tensor]:
+def _by_pixel(values: Tensor, resolution: float) -> Maps:
     """`values` (H, W) as bands of 10, 20 and 60 m see them: means over their pixels, repeated."""
     rows, cols = values.shape
     found = {}
-    for pixel in (10, 20, 60):
+    for pixel in PIXELS:
         factor = round(pixel / resolution)
         if factor <= 1:
             found[pixel] = values

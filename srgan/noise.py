@@ -45,11 +45,13 @@ Box = tuple[tuple[int, int], ...]
 class NoiseField:
     """Noise on the whole plane, standard deviation about 1 over areas much larger than a cell of its first octave.
 
-    Lengths are in steps: octave number k of K has cells of 2 ** (K - k) steps, the finest one cells of two.
+    Lengths are in steps: octave number k has cells of 2 ** (levels - k) steps.
     """
 
     tables: Tensor
-    """(octaves, channels, 128, 128) numbers of mean 0 and variance 1."""
+    """(octaves, channels, 128, 128) numbers of mean 0 and variance 1; at most `levels` octaves."""
+    levels: int
+    """How often the cells of the first octave are halved down to a step."""
     persistence: float
     """Amplitude of an octave relative to the one before, 0..1."""
     billows: int
@@ -57,17 +59,24 @@ class NoiseField:
 
     @classmethod
     def draw(
-        cls, generator: torch.Generator, octaves: int, persistence: float = 0.5, *, channels: int = 1, billows: int = 99
+        cls,
+        generator: torch.Generator,
+        levels: int,
+        persistence: float = 0.5,
+        *,
+        octaves: int = 99,
+        channels: int = 1,
+        billows: int = 99,
     ) -> NoiseField:
-        """A field of this many octaves."""
-        tables = torch.rand(octaves, channels, TORUS, TORUS, generator=generator)
-        return cls(tables.sub_(0.5).mul_(math.sqrt(12)), persistence, billows)
+        """A field of first cells of 2 ** levels steps, with octaves down to cells of two, or fewer."""
+        tables = torch.rand(min(levels, octaves), channels, TORUS, TORUS, generator=generator)
+        return cls(tables.sub_(0.5).mul_(math.sqrt(12)), levels, persistence, billows)
 
     def window(self, top: int, left: int, rows: int, cols: int, finest: float = 0.0) -> Tensor:
         """Values at the steps of a window, (channels, rows, cols), by the octaves with cells of at least `finest` steps."""
         count = len(self.tables)
         boxes: list[Box] = [((top - 1, top + rows + 1), (left - 1, left + cols + 1))]
-        for _ in range(count):
+        for _ in range(self.levels):
             boxes.append(tuple((low // 2 - 1, (high - 1) // 2 + 2) for low, high in boxes[-1]))
         boxes.reverse()
         norm = _SPREAD * math.sqrt(sum(self.persistence ** (2 * octave) for octave in range(count)))
@@ -78,7 +87,7 @@ class NoiseField:
             # What is folded is folded one level finer than it lives: there coefficients are as good as values.
             for octave in (level, level - 1):
                 folded = octave >= self.billows
-                wanted = 0 <= octave < count and (octave == 0 or 2 ** (count - octave) >= finest)
+                wanted = 0 <= octave < count and (octave == 0 or 2 ** (self.levels - octave) >= finest)
                 if octave != level - int(folded) or not wanted:
                     continue
                 nodes = self._nodes(octave, boxes[octave])

@@ -38,6 +38,8 @@ class Layer:
     """Largest structures, metres; 0 = usual for the kind."""
     form: Form | Literal[""] = ""
     """cumulus (steep edges), stratus (smooth) or fibres; empty = usual for the kind."""
+    radius: float = 0.0
+    """Effective radius of the droplets or crystals, micrometres: large ones are darker in B11 and B12; 0 = usual for the kind."""
 
     def __post_init__(self) -> None:
         if self.kind not in _USUAL:
@@ -52,6 +54,8 @@ class Layer:
         for name, usual in (("form", form), ("height", height), ("size", size)):
             if not getattr(self, name):
                 object.__setattr__(self, name, usual)
+        if not 0 <= self.radius <= 200:
+            raise InvalidSpec(f"{self.kind} cloud: radius {self.radius} must be at most 200 micrometres")
         if not 0 < self.height <= 20000 or not 10 <= self.size <= 1e6:
             raise InvalidSpec(
                 f"{self.kind} cloud: height {self.height} m must be above 0, at most 20000, and size {self.size} m 10 to 1000000"
@@ -73,7 +77,7 @@ class Sky:
     resolution: float = 10.0
     """Metres per pixel."""
     moisture: float = 1.0
-    """Water vapour relative to the usual 1.5 cm: how much B09 and B10 lose above the cloud."""
+    """Water vapour relative to the usual 1.5 cm: how much B05 to B10 lose above the cloud."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.sun_zenith <= 85:
@@ -125,26 +129,36 @@ class _Draw:
         return math.exp(self.between(math.log(least), math.log(most)))
 
 
+def _low(draw: _Draw, cover: float, thickness: tuple[float, float], size: tuple[float, float], form: Form) -> Layer:
+    height, radius = draw.spread(500, 2500), draw.spread(6, 18)
+    return Layer("low", cover, draw.spread(*thickness), height, draw.spread(*size), form, radius)
+
+
+def _high(draw: _Draw, least: float, most: float) -> Layer:
+    form: Form = "stratus" if draw.between(0, 1) < 0.3 else "fibres"
+    height, size, radius = draw.between(6500, 12000), draw.spread(2000, 6000), draw.spread(15, 50)
+    return Layer("cirrus", draw.between(0.4, 1), draw.spread(least, most), height, size, form, radius)
+
+
 def _broken(draw: _Draw) -> tuple[Layer, ...]:
-    low = Layer("low", draw.between(0.08, 0.75), draw.spread(6, 45), draw.spread(500, 2500), draw.spread(350, 2500))
-    return (low, _fibres(draw, 0.1, 1)) if draw.between(0, 1) < 0.25 else (low,)
+    low = _low(draw, draw.between(0.08, 0.75), (3, 20), (400, 3000), "cumulus")
+    return (low, _high(draw, 0.05, 0.6)) if draw.between(0, 1) < 0.25 else (low,)
 
 
 def _overcast(draw: _Draw) -> tuple[Layer, ...]:
-    cover = min(1.0, draw.between(0.85, 1.3))
-    low = Layer("low", cover, draw.spread(8, 60), draw.spread(400, 2000), draw.spread(800, 4000), "stratus")
-    mid = Layer("mid", draw.between(0.3, 1), draw.spread(2, 20), draw.spread(2500, 6000))
-    return (low, mid) if draw.between(0, 1) < 0.3 else (low,)
+    low = _low(draw, min(1.0, draw.between(0.85, 1.3)), (8, 60), (800, 4000), "stratus")
+    if draw.between(0, 1) < 0.7:
+        return (low,)
+    height, radius = draw.spread(2500, 6000), draw.spread(6, 18)
+    return low, Layer(
+        "mid", draw.between(0.3, 1), draw.spread(2, 20), height, draw.spread(1500, 4000), "stratus", radius
+    )
 
 
 def _cirrus(draw: _Draw) -> tuple[Layer, ...]:
-    high = _fibres(draw, 0.15, 3)
-    low = Layer("low", draw.between(0.05, 0.3), draw.spread(6, 30), draw.spread(600, 2000), draw.spread(350, 1500))
+    high = _high(draw, 0.1, 1.5)
+    low = _low(draw, draw.between(0.05, 0.3), (3, 15), (350, 1500), "cumulus")
     return (low, high) if draw.between(0, 1) < 0.2 else (high,)
-
-
-def _fibres(draw: _Draw, least: float, most: float) -> Layer:
-    return Layer("cirrus", draw.between(0.4, 1), draw.spread(least, most), draw.between(6500, 12000))
 
 
 _LAYERS = {"haze": lambda _: (), "broken": _broken, "overcast": _overcast, "cirrus": _cirrus}

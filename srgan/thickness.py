@@ -16,8 +16,11 @@ from torch.nn import functional as F
 from srgan.noise import Flow, NoiseField
 from srgan.sky import Layer
 
-LEAST = 0.04
+LEAST = 0.03
 """Optical thickness at which a cloud begins: what is below is nothing at all, so that masks hold everything that changes."""
+
+SCORES = torch.special.ndtri(torch.linspace(0, 1, 33)).clamp(-2.5, 2.5)
+"""Standard Gaussian values at even shares."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,9 @@ class Shape:
 
 
 SHAPES = {
-    "cumulus": Shape(0.55, 2, 0.75, 0.75, 60, 1, 0.04, 0.35),
-    "stratus": Shape(0.5, 99, 0.40, 0.6, 400, 1.3, 0.06, 0.08),
-    "fibres": Shape(0.6, 99, 0.9, 0.75, 300, 6, 0.08, 0.0),
+    "cumulus": Shape(0.66, 2, 1.1, 0.85, 90, 1, 0.012, 0.2),
+    "stratus": Shape(0.58, 99, 0.45, 0.7, 300, 1.3, 0.03, 0.06),
+    "fibres": Shape(0.72, 99, 1.0, 0.8, 300, 5, 0.05, 0.0),
 }
 """By the names of `srgan.sky.Form`."""
 
@@ -66,9 +69,9 @@ class ThicknessField:
         """A field of this layer."""
         shape = SHAPES[layer.form]
         cell = max(layer.size / resolution / 2, 2.0)
-        octaves = int(math.log2(cell))
+        octaves = max(round(math.log2(cell)), 1)
         field = NoiseField.draw(generator, octaves, shape.persistence, billows=shape.billows)
-        bend = NoiseField.draw(generator, max(octaves - 1, 1), 0.4, channels=2)
+        bend = NoiseField.draw(generator, octaves, 0.5, channels=2, octaves=2)
         # Isotropic structures need no turn, and less of the field without it.
         angle = math.pi * float(torch.rand((), generator=generator)) if shape.stretch > 1 else 0.0
         flow = Flow(angle, shape.stretch, cell / 2**octaves, bend, shape.reach * 2 * cell)
@@ -88,15 +91,16 @@ class ThicknessField:
 
     def _thickness(self, total: Tensor, texture: Tensor | None, level: Level, soft: float = 0.0) -> Tensor:
         inward, variation = self.shape.inward, self.shape.variation
-        logarithm = (total - level.mean).mul_(variation * inward / level.spread)
+        logarithm = level.score(total).mul_(variation * inward)
         if texture is not None:
             spread = max(float(texture.std(correction=0)), 1e-6)
             logarithm.add_(texture, alpha=variation * math.sqrt(1 - inward**2) / spread)
+        tau = logarithm.exp_().mul_(self.layer.thickness)
+        if self.layer.cover == 1:
+            return tau
         width = max(self.shape.edge / self.resolution, soft, 1.0)
         ramp = (total - level.edge).div_(level.slope * width).add_(0.5 * soft / width).clamp_(0, 1)
-        ramp = ramp * ramp * (3 - 2 * ramp)
-        tau = logarithm.clamp_(-4, 2.5).exp_().mul_(ramp).mul_(self.layer.thickness)
-        return tau.sub_(LEAST).clamp_min_(0)
+        return tau.mul_(ramp * ramp * (3 - 2 * ramp)).sub_(LEAST * ramp).clamp_min_(0)
 
 
 def _smooth(values: Tensor, step: int) -> Tensor:
@@ -109,25 +113,33 @@ def _smooth(values: Tensor, step: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Level:
-    """Where a cover cuts a tile's noise."""
+    """Where a cover cuts a tile's noise, and how the values above are spread."""
 
-    edge: float
-    """Value at the edge of the cloud: the share of the tile above it is the cover."""
-    mean: float
-    """Mean of the values above it."""
-    spread: float
-    """Their standard deviation, > 0."""
+    knots: Tensor
+    """(33,) values at even shares of the cloudy area, rising; the first is the edge of the cloud."""
     slope: float
     """Mean difference between neighbouring pixels, > 0: turns a difference of values into pixels."""
 
     @classmethod
     def find(cls, total: Tensor, cover: float) -> Level:
-        """The level of a tile's noise (rows, cols); a cover of 1 has no edge."""
+        """The level of a tile's noise (rows, cols): the share `cover` of it lies above the edge."""
         step = 4 if total.numel() > 4096 else 1
         ranked = total[::step, ::step].flatten().sort().values
-        start = min(round((1 - cover) * len(ranked)), len(ranked) - 1)
-        inside = ranked[start:]
-        spread = float(inside.std(correction=0))
+        last = len(ranked) - 1
+        places = torch.linspace((1 - cover) * last, last, len(SCORES))
+        knots = ranked[places.round().long()] + 1e-6 * torch.arange(len(SCORES))
         slope = float((total[1:] - total[:-1]).abs_().mean()) if len(total) > 1 else 0.0
-        edge = float(ranked[start]) if cover < 1 else -1e6
-        return cls(edge, float(inside.mean()), max(spread, 1e-3), max(slope, 1e-4))
+        return cls(knots, max(slope, 1e-4))
+
+    @property
+    def edge(self) -> float:
+        """Value at the edge of the cloud."""
+        return float(self.knots[0])
+
+    def score(self, total: Tensor) -> Tensor:
+        """Values made Gaussian: like `total`, mean 0 and variance 1 inside the tile's cloud, -2.5 at its edge and outside."""
+        place = torch.bucketize(total, self.knots[1:-1])
+        lower, upper = self.knots[:-1], self.knots[1:]
+        rise = (SCORES[1:] - SCORES[:-1]) / (upper - lower)
+        start = SCORES[:-1] - lower * rise
+        return total.mul(rise[place]).add_(start[place]).clamp_(-2.5, 2.5)
