@@ -46,9 +46,9 @@ class Shape:
 
 
 SHAPES = {
-    "cumulus": Shape(0.66, 2, 1.1, 0.85, 90, 1, 0.012, 0.2),
+    "cumulus": Shape(0.64, 2, 1.0, 0.9, 90, 1, 0.012, 0.2),
     "stratus": Shape(0.58, 99, 0.45, 0.7, 300, 1.3, 0.03, 0.06),
-    "fibres": Shape(0.72, 99, 1.0, 0.8, 300, 5, 0.05, 0.0),
+    "fibres": Shape(0.72, 99, 0.9, 0.8, 400, 5, 0.05, 0.0),
 }
 """By the names of `srgan.sky.Form`."""
 
