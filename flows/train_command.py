@@ -98,7 +98,7 @@ def train(
     """Replaced by `_HELP`."""
     given = {"pairs": pairs, "output": output, "splits": splits, "vgg_weights": vgg_weights, "device": device}
     request = build_train_request(given, preset, set_ or (), export)
-    from flows.fitting import check_output
+    from flows.fitting import check_output, leads
 
     check_output(output, resume=resume)
     with _told(output):
@@ -107,7 +107,8 @@ def train(
             trained = train_in_prefect(request, quiet=quiet)
         else:
             trained = train_directly(request, resume=resume, quiet=quiet)
-    print_trained(trained, as_json=json)
+    if leads():
+        print_trained(trained, as_json=json)
 
 
 train.__doc__ = _HELP

@@ -129,7 +129,7 @@ class Bar:
     def step(self, progress: Progress) -> None:
         """As in `TrainWatcher`."""
         self._stage, self._losses = "", numbers(progress.terms)
-        self._show(f"epoch {progress.epoch}", progress.step, progress.steps, pace(progress).partition(", ")[2])
+        self._show(f"epoch {progress.epoch}", progress.step, progress.steps, speed(progress))
         if progress.validation is not None:
             self._live.console.print(validated(progress), markup=False, highlight=False, soft_wrap=True)
 
@@ -152,10 +152,14 @@ def train_watcher(*, quiet: bool = False) -> TrainWatcher:
 
 
 def pace(progress: Progress) -> str:
-    """How far, how fast, how long still, and how much of a step is spent waiting for data: `epoch 2, step 30/120, ...`."""
+    """How far, how fast, how long still: `epoch 2, step 30/120, 3.00 steps/s, 0:00:30 left, 2% waiting`."""
+    return f"epoch {progress.epoch}, step {progress.step}/{progress.steps}, {speed(progress)}"
+
+
+def speed(progress: Progress) -> str:
+    """How fast, how long still, and how much of the time is spent waiting for data."""
     left = timedelta(seconds=round(progress.seconds_left))
-    far = f"epoch {progress.epoch}, step {progress.step}/{progress.steps}"
-    return f"{far}, {progress.rate:.2f} steps/s, {left} left, {progress.wait_share:.0%} waiting"
+    return f"{progress.rate:.2f} steps/s, {left} left, {progress.wait_share:.0%} waiting"
 
 
 def numbers(values: Mapping[str, float]) -> str:

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from shapely.geometry import box
 
+from catalogs.pairs import PairTable
 from flows import fitting, interrupts
 from flows.cli import main
 from flows.train_request import make_train_request
@@ -31,14 +33,16 @@ from srgan.checkpoint import load_checkpoint
 from srgan.errors import ExportFailed
 from srgan.progress import Progress
 from tests.flows.conftest import Decloud
+from tests.pipeline.made_chips import bright_is_cloud, clouded, land, write_patch
 from tests.srgan.made import write_store
 
 # `tiny`, narrower still.
-QUICK = ("--preset", "tiny", *(f"--set={text}" for text in (
-    "widths=[4, 4, 4, 8, 8, 8]", "epochs=2", "epoch_steps=3", "batch=1", "validation_samples=2", "warmup=2",
-    "discriminator_width=4",
-)))  # fmt: skip
+SETTINGS: dict[str, Any] = {
+    "widths": [4, 4, 4, 8, 8, 8], "epochs": 2, "epoch_steps": 3, "batch": 1, "validation_samples": 2, "warmup": 2,
+    "discriminator_width": 4,
+}  # fmt: skip
 STEPS = 6
+QUICK = ("--preset", "tiny", *(f"--set={name}={value}" for name, value in SETTINGS.items()))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -82,6 +86,23 @@ def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         )
     assert status == 0
     return output, json.loads(told.getvalue())
+
+
+def made_pairs(folder: Path) -> Path:
+    """A pair table of three made pairs, two for training, one for validation."""
+    rows = []
+    for number, split in enumerate(("train", "train", "val")):
+        group = f"ROIs1158_spring_{number}"
+        ground = land(number, fields=number)
+        rows.append({
+            "id": f"{group}_p1", "place": f"{group}_p1", "group": group, "split": split, "role": "pair",
+            "quality": "ok", "reason": "", "layout": "sen12mscr", "crs": "EPSG:32633", "mask": "s2cloudless",
+            "clear_href": write_patch(folder / f"{group}_clear.tif", ground),
+            "cloudy_href": write_patch(folder / f"{group}_cloudy.tif", clouded(ground, slice(0, 25))),
+            "geometry": box(number, 45, number + 0.03, 45.03),
+        })  # fmt: skip
+    PairTable.from_rows(rows, layout="sen12mscr", root=str(folder)).write(folder / "pairs.parquet")
+    return folder / "pairs.parquet"
 
 
 def same_tensors(one: Path, other: Path) -> None:
@@ -259,6 +280,35 @@ def test_vgg_weights_that_are_not_to_be_had_are_one_line_that_names_the_option(
     assert "--vgg-weights" in ended.error
     assert ended.err.count("\n") == 1
     assert not output.exists()
+
+
+def test_pair_tables_become_chips_in_the_folder_of_the_training(
+    tmp_path: Path, decloud: Decloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.images.s2cloudless", bright_is_cloud)
+    table = made_pairs(tmp_path / "pairs")
+    splits = tmp_path / "splits.yaml"
+    splits.write_text("ROIs1158_spring_0: val\nROIs1158_spring_1: train\n")
+    arguments = ("train", table, "--output", tmp_path / "out", *QUICK, "--set", "crop=64", "--export", "none")
+    ended = decloud(*arguments, "--splits", splits, "--json")
+    assert ended.status == 0, ended.err
+    assert "chips" in ended.err.splitlines()
+    chips = ended.document["chips"]
+    assert (chips["folder"], chips["splits"]) == (str(tmp_path / "out" / "chips"), {"other": 1, "train": 1, "val": 1})
+    manifest = json.loads((tmp_path / "out" / "chips" / "manifest.json").read_text())
+    assert chips["split_hash"] == manifest["split_hash"]
+    assert load_checkpoint(tmp_path / "out" / "best.safetensors").card["training"]["split_hash"] == chips["split_hash"]
+    # Another split is another training.
+    other = decloud(*arguments, "--resume", "--quiet")
+    assert other.status == 2
+    assert "was trained on another split" in other.error
+
+    gone = next((tmp_path / "pairs").glob("*_cloudy.tif"))
+    gone.unlink()
+    moved = decloud("train", table, "--output", tmp_path / "anew", *QUICK, "--quiet")
+    assert moved.status == 2
+    assert gone.name in moved.error
+    assert not (tmp_path / "anew" / "last.safetensors").exists()
 
 
 def test_pairs_that_are_none(store: Path, tmp_path: Path, decloud: Decloud) -> None:
