@@ -130,7 +130,7 @@ class _Draw:
 
 
 def _low(draw: _Draw, cover: float, thickness: tuple[float, float], size: tuple[float, float], form: Form) -> Layer:
-    height, radius = draw.spread(500, 2500), draw.spread(6, 18)
+    height, radius = draw.spread(500, 2500), draw.spread(4, 14)
     return Layer("low", cover, draw.spread(*thickness), height, draw.spread(*size), form, radius)
 
 
@@ -149,7 +149,7 @@ def _overcast(draw: _Draw) -> tuple[Layer, ...]:
     low = _low(draw, min(1.0, draw.between(0.85, 1.3)), (8, 60), (800, 4000), "stratus")
     if draw.between(0, 1) < 0.7:
         return (low,)
-    height, radius = draw.spread(2500, 6000), draw.spread(6, 18)
+    height, radius = draw.spread(2500, 6000), draw.spread(4, 14)
     return low, Layer(
         "mid", draw.between(0.3, 1), draw.spread(2, 20), height, draw.spread(1500, 4000), "stratus", radius
     )

@@ -16,9 +16,6 @@ from torch.nn import functional as F
 from srgan.noise import Flow, NoiseField
 from srgan.sky import Layer
 
-LEAST = 0.03
-"""Optical thickness at which a cloud begins: what is below is nothing at all, so that masks hold everything that changes."""
-
 SCORES = torch.special.ndtri(torch.linspace(0, 1, 33)).clamp(-2.5, 2.5)
 """Standard Gaussian values at even shares."""
 
@@ -100,7 +97,7 @@ class ThicknessField:
             return tau
         width = max(self.shape.edge / self.resolution, soft, 1.0)
         ramp = (total - level.edge).div_(level.slope * width).add_(0.5 * soft / width).clamp_(0, 1)
-        return tau.mul_(ramp * ramp * (3 - 2 * ramp)).sub_(LEAST * ramp).clamp_min_(0)
+        return tau.mul_(ramp * ramp * (3 - 2 * ramp))
 
 
 def _smooth(values: Tensor, step: int) -> Tensor:
