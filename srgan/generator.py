@@ -129,7 +129,11 @@ class Generator(nn.Module):
             offset, keep = self.correction(decoded).chunk(2, dim=1)
             opacity = torch.sigmoid(self.opacity(decoded) + 12 * (mask - 0.5))
         # Through thin cloud the ground is still seen, in some bands better than in others: `keep` lets each band use it.
-        fill = (guess + self.spec.scale * offset + torch.tanh(keep) * (image - guess)).clamp(0.0, MAX_REFLECTANCE)
+        free = guess + self.spec.scale * offset + torch.tanh(keep) * (image - guess)
+        fill = free.clamp(0.0, MAX_REFLECTANCE)
+        if self.training:
+            # Beyond the bounds a clamp has no slope: a network that a large step threw there would never come back.
+            fill = free + (fill - free).detach()
         restored = ((1 - opacity) * image + opacity * fill) * bands
         return GeneratorOutput(restored, opacity, structure, gradient)
 
