@@ -8,7 +8,8 @@ themselves alone; then only the discriminator judges what stands in the place of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,22 +63,34 @@ class Batch(NamedTuple):
         return Batch(*(part.to(device, non_blocking=True) for part in self))
 
 
+class Pool(list[tuple[StoredChip, int]]):
+    """Dates of chips to draw from. A group weighs as the square root of its dates: neither one ROI nor one series may lead."""
+
+    def __init__(self, dates: Iterable[tuple[StoredChip, int]]) -> None:
+        super().__init__(dates)
+        counts = Counter(chip.group for chip, _ in self)
+        weights = np.array([1 / np.sqrt(counts[chip.group]) for chip, _ in self])
+        self.weights = weights / weights.sum() if len(weights) else weights
+
+    def draw(self, rng: np.random.Generator) -> tuple[StoredChip, int]:
+        """One of them."""
+        return self[int(rng.choice(len(self), p=self.weights))]
+
+
 class SampleMaker:
     """Draws samples from the chips of one split. Raises InvalidStore where no chip has a clear date or all are too small."""
 
     def __init__(self, chips: Sequence[StoredChip], settings: TrainSettings, seed: int) -> None:
         self.settings, self.seed, self.crop = settings, seed, settings.crop
         large = [chip for chip in chips if min(chip.shape) >= self.crop]
-        self.clear = [(chip, date) for chip in large for date in chip.clear_dates()]
-        self.cloudy = [(chip, date) for chip in large for date, share in enumerate(chip.cloud) if share > LEAST_CLOUD]
+        self.clear = Pool([(chip, date) for chip in large for date in chip.clear_dates()])
+        self.cloudy = Pool([(chip, at) for chip in large for at, share in enumerate(chip.cloud) if share > LEAST_CLOUD])
         if not self.clear:
             raise InvalidStore(
                 f"none of {len(chips)} chips has a clear date and {self.crop} pixels of edge: "
                 "set a smaller `crop`, or catalogue more pairs"
             )
-        self._paired = [(chip, date) for chip, date in self.cloudy if chip.others(date)]
-        # A group weighs as the square root of its chips: neither one ROI nor one date of a series may lead.
-        self._weights = {id(pool): _group_weights(pool) for pool in (self.clear, self.cloudy, self._paired)}
+        self._paired = Pool([(chip, date) for chip, date in self.cloudy if chip.others(date)])
 
     def batch(self, step: int, synthetic: int, real: int, first: int = 0) -> Batch:
         """The batch of a step: `synthetic` samples, then `real` ones (synthetic too where no date is cloudy).
@@ -96,7 +109,7 @@ class SampleMaker:
         return _turn(self._drop_bands(_reference_dropout(sample, rng), rng), rng)
 
     def _synthetic(self, rng: np.random.Generator, noise: torch.Generator) -> Batch:
-        chip, date = self._draw(self.clear, rng)
+        chip, date = self.clear.draw(rng)
         window = self._window(chip, rng)
         gain = random_gain(rng)
         truth = (read(chip, date, window) * gain).clamp(0, 1.6)
@@ -126,7 +139,7 @@ class SampleMaker:
 
     def _real(self, rng: np.random.Generator) -> Batch:
         paired = bool(self._paired) and rng.random() < self.settings.paired
-        chip, date = self._draw(self._paired if paired else self.cloudy, rng)
+        chip, date = (self._paired if paired else self.cloudy).draw(rng)
         window = self._window(chip, rng)
         image, sky = read(chip, date, window), classes(chip, date, window)
         mask = grow(((sky == CLOUD) | (sky == SHADOW)).float(), int(rng.integers(3, 13)))
@@ -156,9 +169,6 @@ class SampleMaker:
         clouded = add_clouds(image[None], valid[None], [random_sky(noise, kind)], [noise])
         mask = torch.maximum(clouded.cloud, clouded.shadow)[0]
         return clouded.image[0], grow(mask, int(rng.integers(1, 9)))
-
-    def _draw(self, pool: list[tuple[StoredChip, int]], rng: np.random.Generator) -> tuple[StoredChip, int]:
-        return pool[int(rng.choice(len(pool), p=self._weights[id(pool)]))]
 
     def _window(self, chip: StoredChip, rng: np.random.Generator) -> Window:
         row, col = (int(rng.integers(0, side - self.crop + 1)) for side in chip.shape)
@@ -215,10 +225,3 @@ def _turn(sample: Batch, rng: np.random.Generator) -> Batch:
         return turned.flip(-1) if mirror else turned
 
     return Batch(*(turn(part).contiguous() for part in sample))
-
-
-def _group_weights(pool: Sequence[tuple[StoredChip, int]]) -> np.ndarray:
-    groups = [chip.group for chip, _ in pool]
-    counts: Mapping[str, int] = {group: groups.count(group) for group in set(groups)}
-    weights = np.array([1 / np.sqrt(counts[group]) for group in groups])
-    return weights / weights.sum() if len(pool) else weights

@@ -37,12 +37,13 @@ class StoredChip:
     """Share of cloud and shadow of each date."""
     folder: Path
 
-    @cached_property
+    # Opened anew at each use: a map keeps its file open, and a store may well hold more chips than a process may open files.
+    @property
     def images(self) -> np.ndarray:
         """uint16 (dates, 13, rows, cols), reflectance times 10000. Raises InvalidStore where the file holds anything else."""
         return self._array("images.npy", np.uint16, (len(self.days), len(BANDS)))
 
-    @cached_property
+    @property
     def masks(self) -> np.ndarray:
         """uint8 (dates, rows, cols): 0 no data, 1 clear, 2 cloud, 3 shadow. Raises InvalidStore where the file holds anything else."""
         return self._array("masks.npy", np.uint8, (len(self.days),))
@@ -52,7 +53,7 @@ class StoredChip:
         """float32 (13,), 1 where the band holds data."""
         return np.array([band in self.bands for band in BANDS], np.float32)
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         rows, cols = self.masks.shape[1:]

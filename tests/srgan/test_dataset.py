@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import resource
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +62,23 @@ def test_loading_processes_change_nothing(maker, workers):
     assert loader.waited > 0
     assert all(same(batch, maker.batch(step, 1, 1)) for step, batch in enumerate(batches, start=3))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_maker_can_be_sent_to_a_process_that_shares_no_memory(maker):
+    sent = pickle.loads(pickle.dumps(maker))  # noqa: S301 - made here
+    assert same(sent.batch(5, 2, 1), maker.batch(5, 2, 1))
+
+
+def test_a_store_may_hold_more_chips_than_a_process_may_open_files(store):
+    chips = [replace(chip, id=f"{chip.id}-{number}") for chip in store.chips for number in range(10)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 20, hard))
+    try:
+        assert len(SampleMaker(chips, SETTINGS, 0).clear) >= len(chips) == 50
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("real", [False, True])
