@@ -36,7 +36,7 @@ class Board:
         except ImportError:
             LOG.warning("tensorboard is not installed: figures go to %s only", self._lines)
             return
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step or None, flush_secs=20)
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1, flush_secs=20)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write figures of one step."""

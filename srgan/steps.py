@@ -52,7 +52,8 @@ class Stepper:
             opinion = self.opinion(truth, output.restored.detach(), batch.present)
             losses["discriminator"] = opinion
             norms.append(self.descend(opinion, state.discriminator, state.opponent))
-        if not all(bool(torch.isfinite(value)) for value in (total, *norms)):
+        # Said by all processes together: one that steps while another skips would have other weights from then on.
+        if self.devices.agree(flag=not bool(torch.isfinite(torch.stack([total.detach(), *norms])).all())):
             return None
         for optimiser, factor in (
             (state.optimiser, 1.0),
@@ -64,8 +65,10 @@ class Stepper:
                 optimiser.step()
         # A moving average over as many steps as there were, at first: 0.999 would remember the start for a thousand.
         state.follow(min(settings.average, (1 + state.step) / (10 + state.step)))
-        values = {name: float(term.detach()) for name, term in losses.items()}
-        return values | {"total": float(total.detach()), "norm": float(norms[0]), "rate": rate} | shares
+        losses |= {"total": total, "norm": norms[0]}
+        # All at once: each number that is asked for by itself makes the host wait for the device.
+        values = torch.stack([term.detach() for term in losses.values()]).tolist()
+        return dict(zip(losses, values, strict=True)) | {"rate": rate} | shares
 
     def forward(self, batch: Batch, weight: float) -> tuple[GeneratorOutput, dict[str, Tensor]]:
         """The generator's output and the weighted terms of its loss."""

@@ -30,7 +30,7 @@ from srgan.checkpoint import load_checkpoint, save_checkpoint
 from srgan.dataset import Batch, SampleMaker
 from srgan.devices import Devices, together
 from srgan.errors import InvalidCheckpoint, ModelError, NotFinite, NotSaved
-from srgan.loader import Loader, Steps
+from srgan.loader import Loader, Steps, spare_processes
 from srgan.losses import SupervisedLosses
 from srgan.margin import measure_margin
 from srgan.progress import Progress, TrainResult
@@ -66,8 +66,8 @@ def train(
 ) -> TrainResult:
     """Train to the end of the settings' epochs, or until `stop()`, which is asked between steps, says so.
 
-    `resume` goes on from `output/last.safetensors`. `workers` processes make batches ahead (left out: two on a GPU machine's cores, none
-    on a CPU, whose cores compute); they change nothing in the result. Raises InvalidCheckpoint where the state is missing, damaged, or of
+    `resume` goes on from `output/last.safetensors`. `workers` processes make batches ahead (left out: the machine's spare cores beside a
+    GPU, none on a CPU, whose cores compute); they change nothing in the result. Raises InvalidCheckpoint where the state is missing, damaged, or of
     other settings, or where there is one and `resume` was not asked for; InvalidStore for chips that cannot be used; NotFinite after
     three steps in a row without a finite loss; NotSaved where the disk is full.
     """
@@ -176,7 +176,7 @@ class Run:
         """Batches of the steps that are left."""
         device, count = self.devices.device, self.settings.batch + self.real
         source = Steps(self.maker, self.settings.batch, self.real, self.devices.rank * count)
-        ahead = (2 if device.type == "cuda" else 0) if workers is None else workers
+        ahead = (spare_processes() if device.type == "cuda" else 0) if workers is None else workers
         return Loader(source, self.state.step, self.steps, device, ahead)
 
     def count(self, batch: Batch, terms: dict[str, float] | None) -> None:

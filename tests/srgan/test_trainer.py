@@ -123,10 +123,19 @@ def test_stopping_and_resuming_gives_the_same_bits(tmp_path, store):
     assert train(store, tmp_path / "parts", SETTINGS, resume=True).step == 4
     assert equal_files(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
     assert (tmp_path / "whole" / "best.json").read_bytes() == (tmp_path / "parts" / "best.json").read_bytes()
+    assert shown(tmp_path / "parts") == shown(tmp_path / "whole")
     # Finished: nothing is left to do, and nothing changes.
     again = train(store, tmp_path / "parts", SETTINGS, resume=True)
     assert (again.step, again.interrupted) == (4, False)
     assert equal_files(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
+
+
+def shown(run: Path) -> dict[str, list[int]]:
+    """Steps of each scalar that TensorBoard shows."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    return {name: [event.step for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
 @pytest.mark.slow
@@ -297,6 +306,17 @@ def test_what_is_not_finite_changes_nothing_and_stops_the_third_time(tmp_path, s
     with pytest.raises(NotFinite, match="step 6: no finite loss three times in a row; the batch is in"):
         train(store, tmp_path, changed(epochs=1, epoch_steps=50))
     assert load_file(tmp_path / "not_finite_0.safetensors")["target"].isnan().any()
+
+
+def test_a_step_that_another_process_skips_is_skipped(store):
+    class Together(Devices):
+        def agree(self, *, flag: bool) -> bool:  # noqa: ARG002
+            return True
+
+    stepping = Stepper(TrainState(SETTINGS, CPU), SupervisedLosses(None), Together(CPU), 100)
+    before = {name: value.clone() for name, value in stepping.state.generator.state_dict().items()}
+    assert stepping.update(SampleMaker(store.split("train"), SETTINGS, 0).batch(0, 1, 1)) is None
+    assert all(torch.equal(before[name], value) for name, value in stepping.state.generator.state_dict().items())
 
 
 def broken(batch: Batch) -> Batch:
