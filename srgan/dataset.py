@@ -22,6 +22,7 @@ from srgan.revisits import Window, classes, grow, harmonise, made_reference, rea
 from srgan.settings import TrainSettings
 from srgan.spec import BANDS
 from srgan.store import CLEAR, CLOUD, NODATA, SHADOW, StoredChip
+from srgan.transplant import RealCloud, estimate, paste
 
 DATES = 2
 """References of a batch; a sample with fewer has the rest marked as not valid, which is the same as not having them."""
@@ -115,7 +116,11 @@ class SampleMaker:
         truth = (read(chip, date, window) * gain).clamp(0, 1.6)
         ground = classes(chip, date, window)
         valid = (ground != NODATA).float()
-        clouded, mask = self._cloud_over(truth, valid, rng, noise)
+
+        def cloud_over(image: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+            return self._cloud_over(image, known, chip.present, rng, noise)
+
+        clouded, mask = cloud_over(truth, valid)
         mask = torch.maximum(mask, (ground > CLEAR).float())
         references: list[tuple[Tensor, Tensor]] = []
         days: list[float] = []
@@ -130,9 +135,7 @@ class SampleMaker:
                 days.append(float(chip.days[other] - chip.days[date]))
         else:
             for _ in range(DATES):
-                references.append(
-                    made_reference(truth, rng, noise, lambda image, ok: self._cloud_over(image, ok, rng, noise))
-                )
+                references.append(made_reference(truth, rng, noise, cloud_over))
                 days.append(float(rng.integers(-40, 41)))
         present = torch.from_numpy(chip.present)
         return _complete(clouded, present, mask, valid, references, days, truth, (ground == CLEAR).float())
@@ -160,15 +163,30 @@ class SampleMaker:
         return _complete(image, torch.from_numpy(chip.present), mask, valid, references, days, target, counts)
 
     def _cloud_over(
-        self, image: Tensor, valid: Tensor, rng: np.random.Generator, noise: torch.Generator
+        self, image: Tensor, valid: Tensor, present: np.ndarray, rng: np.random.Generator, noise: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """A cloudy version of a clear image (13, H, W), and its grown mask (1, H, W)."""
-        kinds = self.settings.skies.model_dump()
-        shares = np.array(list(kinds.values()))
-        kind = list(kinds)[int(rng.choice(len(kinds), p=shares / shares.sum()))]
-        clouded = add_clouds(image[None], valid[None], [random_sky(noise, kind)], [noise])
+        """A cloudy version of a clear image (13, H, W) with these bands, (13,), and its grown mask (1, H, W)."""
+        real = self._real_cloud(present, rng) if rng.random() < self.settings.transplants else None
+        if real is None:
+            kinds = self.settings.skies.model_dump()
+            shares = np.array(list(kinds.values()))
+            kind = list(kinds)[int(rng.choice(len(kinds), p=shares / shares.sum()))]
+            clouded = add_clouds(image[None], valid[None], [random_sky(noise, kind)], [noise])
+        else:
+            clouded = paste([real], image[None], valid[None])
         mask = torch.maximum(clouded.cloud, clouded.shadow)[0]
         return clouded.image[0], grow(mask, int(rng.integers(1, 9)))
+
+    def _real_cloud(self, present: np.ndarray, rng: np.random.Generator) -> RealCloud | None:
+        """The cloud of some pair; None where the pair lacks a band that is needed, or the window a cloud."""
+        if not self._paired:
+            return None
+        chip, date = self._paired.draw(rng)
+        window = self._window(chip, rng)
+        cloud = (classes(chip, date, window) == CLOUD).float()
+        if (present > chip.present).any() or not bool(cloud.any()):
+            return None
+        return estimate(read(chip, date, window), read(chip, chip.others(date)[0], window), cloud)
 
     def _window(self, chip: StoredChip, rng: np.random.Generator) -> Window:
         row, col = (int(rng.integers(0, side - self.crop + 1)) for side in chip.shape)

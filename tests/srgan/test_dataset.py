@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from srgan import dataset
 from srgan.dataset import BAND_SETS, SampleMaker
 from srgan.errors import InvalidStore
 from srgan.loader import Loader, Steps
@@ -84,7 +85,7 @@ def test_a_store_may_hold_more_chips_than_a_process_may_open_files(store):
 @pytest.mark.parametrize("real", [False, True])
 def test_batches_hold_what_they_promise(maker, real):
     dates, bands, hidden = set(), set(), 0.0
-    for step in range(40):
+    for step in range(24):
         batch = maker.batch(step, int(not real), int(real))
         assert batch.cloudy.shape == batch.target.shape == (1, 13, 64, 64)
         assert batch.references.shape == (1, 2, 13, 64, 64)
@@ -119,6 +120,23 @@ def test_a_store_without_cloudy_dates_gives_synthetic_samples(store):
 def test_chips_that_are_too_small(store):
     with pytest.raises(InvalidStore, match=r"none of 3 chips has a clear date and 128 pixels of edge.*smaller `crop`"):
         SampleMaker(store.split("train"), SETTINGS.model_copy(update={"crop": 128}), 0)
+
+
+def test_real_clouds_are_transplanted_where_the_pair_has_the_bands(store, monkeypatch):
+    pasted = []
+    real_paste = dataset.paste
+    monkeypatch.setattr(dataset, "paste", lambda clouds, *rest: pasted.append(clouds) or real_paste(clouds, *rest))
+    maker = SampleMaker(store.split("train"), SETTINGS.model_copy(update={"transplants": 1.0}), 0)
+    for step in range(6):
+        batch = maker.batch(step, 1, 0)
+        assert all(part.isfinite().all() for part in batch)
+    assert pasted
+    # A pair of four bands has no cloud to give to the others.
+    poor = [replace(chip, bands=("B02", "B03", "B04", "B08")) for chip in store.split("train") if chip.kind != "single"]
+    rich = [chip for chip in store.split("train") if chip.kind == "single"]
+    maker = SampleMaker([*rich, *poor], SETTINGS.model_copy(update={"transplants": 1.0}), 0)
+    assert all(maker._real_cloud(rich[0].present, np.random.default_rng(seed)) is None for seed in range(8))
+    assert any(maker._real_cloud(poor[0].present, np.random.default_rng(seed)) is not None for seed in range(8))
 
 
 def test_whole_bands_are_kept_where_asked(store):
