@@ -1,12 +1,13 @@
-"""From items to products: every stage of the main job, callable from a notebook. No Prefect here.
+"""From items to products, and to the chips that a training reads: every stage callable from a notebook. No Prefect here.
 
 decloud   catalogs.search > pipeline.scene > .cloudmask > .references > .tiling > .inference (srgan.generator)
           > .blending > .composite > .cog / .zarr_store > .stac_item
-train     catalogs.pairs > pipeline.chips > srgan.dataset > .clouds > .generator / .discriminator > .losses (.vgg)
-          > .trainer > .checkpoint > .export
+train     catalogs.places > pipeline.pairs (.gate) > catalogs.pairs > pipeline.chipstore (.chips) > srgan.dataset > .clouds
+          > .generator / .discriminator > .losses (.vgg) > .trainer > .checkpoint > .export
 evaluate  srgan.checkpoint > pipeline.evaluation (srgan.metrics) > .report
 
-`decloud_scene` runs the first line for one scene; `pipeline.engine` is where it is written down.
+`decloud_scene` runs the first line for one scene; `pipeline.engine` is where it is written down. Of the second, `build_pairs` and
+`write_store` are this package's part.
 """
 
 from __future__ import annotations
@@ -15,33 +16,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.chips import ChipArrays, read_chip
+    from pipeline.chipstore import write_store
     from pipeline.engine import decloud_scene
     from pipeline.errors import PipelineError
+    from pipeline.gate import GateLimits
+    from pipeline.pairs import build_pairs
     from pipeline.product import Product
     from pipeline.runner import run_scenes
     from pipeline.scene import Scene, open_scene
     from pipeline.settings import DecloudSettings, Resources
 
 __all__ = [
+    "ChipArrays",
     "DecloudSettings",
+    "GateLimits",
     "PipelineError",
     "Product",
     "Resources",
     "Scene",
+    "build_pairs",
     "decloud_scene",
     "open_scene",
+    "read_chip",
     "run_scenes",
+    "write_store",
 ]
 
 _HOMES = {
+    "ChipArrays": "chips",
     "DecloudSettings": "settings",
+    "GateLimits": "gate",
     "PipelineError": "errors",
     "Product": "product",
     "Resources": "settings",
     "Scene": "scene",
+    "build_pairs": "pairs",
     "decloud_scene": "engine",
     "open_scene": "scene",
+    "read_chip": "chips",
     "run_scenes": "runner",
+    "write_store": "chipstore",
 }
 
 

@@ -11,21 +11,61 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from srgan.card import write_card
     from srgan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from srgan.discriminator import Discriminator
     from srgan.errors import ModelError
+    from srgan.export import ExportReport, export_checkpoint
+    from srgan.exported import Exported, load_exported
     from srgan.generator import Generator
+    from srgan.progress import Progress, TrainResult
+    from srgan.settings import TrainSettings, load_settings
     from srgan.spec import BANDS, ModelSpec
+    from srgan.store import ChipStore
+    from srgan.trainer import train
 
-__all__ = ["BANDS", "Checkpoint", "Generator", "ModelError", "ModelSpec", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "BANDS",
+    "Checkpoint",
+    "ChipStore",
+    "Discriminator",
+    "ExportReport",
+    "Exported",
+    "Generator",
+    "ModelError",
+    "ModelSpec",
+    "Progress",
+    "TrainResult",
+    "TrainSettings",
+    "export_checkpoint",
+    "load_checkpoint",
+    "load_exported",
+    "load_settings",
+    "save_checkpoint",
+    "train",
+    "write_card",
+]
 
 _HOMES = {
     "BANDS": "spec",
     "Checkpoint": "checkpoint",
+    "ChipStore": "store",
+    "Discriminator": "discriminator",
+    "ExportReport": "export",
+    "Exported": "exported",
     "Generator": "generator",
     "ModelError": "errors",
     "ModelSpec": "spec",
+    "Progress": "progress",
+    "TrainResult": "progress",
+    "TrainSettings": "settings",
+    "export_checkpoint": "export",
     "load_checkpoint": "checkpoint",
+    "load_exported": "exported",
+    "load_settings": "settings",
     "save_checkpoint": "checkpoint",
+    "train": "trainer",
+    "write_card": "card",
 }
 
 
