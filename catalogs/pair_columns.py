@@ -16,7 +16,7 @@ from catalogs.places import LAYOUTS, SPLITS
 QUALITIES = (
     "ok", "no_cloud", "clear_side_cloudy", "clear_side_hazy", "snow", "misregistered", "nodata", "changed",
 )  # fmt: skip
-"""Verdicts of the gate; only `ok` is trained on."""
+"""Verdicts of the gate. `ok` is trained on; both sides of a pair with `no_cloud` are, as ground for synthetic clouds."""
 ROLES = ("pair", "clear")
 """`clear`: ground without a cloudy side, for synthetic clouds."""
 Role = Literal["pair", "clear"]

@@ -20,7 +20,6 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from catalogs.errors import InvalidItem, InvalidQuery
-from catalogs.hrefs import is_remote
 from catalogs.pair_columns import COLUMNS, ROLES, Role, check, typed
 from catalogs.places import LAYOUTS, SPLITS, Reject
 from catalogs.splits import split_hash
@@ -83,21 +82,6 @@ class PairTable:
         there = ", ".join(f"{key[0]} {key[1]} {count}" for key, count in counts.items()) or "none at all"
         wanted = f"{role} of quality ok" if role else "pair or clear ground of quality ok"
         raise InvalidQuery(f"{self.name}: no {wanted} in the split {split!r}; there are: {there}")
-
-    def missing_files(self) -> tuple[str, ...]:
-        """Local files and items that rows of quality `ok` name and that are no longer there, each once, sorted."""
-        good = self.frame[self.frame["quality"] == "ok"]
-        named = {href for column in ("cloudy_href", "clear_href", "s1_href") for href in good[column] if href}
-        return tuple(sorted(href for href in named if not is_remote(href) and not os.path.isfile(href)))  # noqa: PTH113
-
-    def require_files(self) -> None:
-        """Raise InvalidItem where `missing_files` names any: the first, how many, and the way out."""
-        missing = self.missing_files()
-        if missing:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise InvalidItem(
-                f"{self.name}: {missing[0]}{more} moved or deleted since: put them back, or {_AGAIN.format(self.name)}"
-            )
 
     def write(self, path: str | Path, rejects: Iterable[Reject] = ()) -> None:
         """Write the table to `path` and `rejects` beside it as `<stem>.rejects.csv`, each whole or not at all.

@@ -32,7 +32,6 @@ from srgan.settings import TrainSettings, load_settings, parse_overrides
 
 Preset = Literal["tiny", "small", "base", "seed"]
 PRESETS: tuple[Preset, ...] = typing.get_args(Preset)
-FORMATS: tuple[Format, ...] = typing.get_args(Format)
 
 
 class Overrides(BaseModel):

@@ -26,14 +26,10 @@ class Validation:
     """Means over the samples."""
 
     scores: dict[str, float]
-    """rmse, psnr, cc, sam on all known pixels and, with `_cloudy`, under the mask; ssim on all; `samples` how many counted."""
+    """rmse, psnr, cc, sam on all known pixels and, with `_cloudy`, under the mask; ssim on all; `samples` how many counted.
+    `best` is chosen by rmse_cloudy, reflectance."""
     shown: tuple[tuple[Batch, GeneratorOutput], ...]
     """The first few samples with what the generator made of them."""
-
-    @property
-    def error(self) -> float:
-        """RMSE on cloudy pixels, reflectance: what `best` is chosen by."""
-        return self.scores["rmse_cloudy"]
 
 
 @torch.no_grad()

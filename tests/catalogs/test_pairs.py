@@ -181,28 +181,6 @@ def test_only_good_rows_of_the_split_are_usable() -> None:
         table(row(0, quality="snow", reason="x")).usable("train")
 
 
-def test_files_that_moved_since(tmp_path: Path) -> None:
-    there, bad, gone = (str(tmp_path / name) for name in ("there.tif", "bad.tif", "gone.tif"))
-    Path(there).write_text("x")
-    made = table(
-        row(0, clear_href=there, cloudy_href="https://example.com/a.tif"),
-        row(1, clear_href=there, cloudy_href=gone),
-        row(2, clear_href=there, cloudy_href=there, s1_href=f"{gone}2"),
-        row(3, clear_href=bad, cloudy_href=bad, quality="snow", reason="x"),
-    )
-    assert made.missing_files() == (gone, f"{gone}2")
-    made.write(tmp_path / "pairs.parquet")
-    read = PairTable.read(tmp_path / "pairs.parquet")
-    with pytest.raises(InvalidItem) as raised:
-        read.require_files()
-    said = str(raised.value)
-    assert said.startswith(f"{tmp_path / 'pairs.parquet'}: {gone} and 1 more moved or deleted since")
-    assert "decloud pairs ROOT --layout" in said
-    for name in (gone, f"{gone}2"):
-        Path(name).write_text("x")
-    read.require_files()
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from flows.train_command import build_train_request
-from flows.train_request import FORMATS, PRESETS, TrainRequest, make_train_request, nested_overrides
+from flows.train_request import PRESETS, TrainRequest, make_train_request, nested_overrides
 from pipeline.errors import InvalidSettings
 from srgan.errors import ModelError
 from srgan.settings import PRESETS as PRESET_FILES
@@ -54,7 +54,6 @@ def test_every_setting_is_in_the_form_and_no_default_hides_the_presets_value() -
 def test_presets_of_the_form_are_those_of_the_package() -> None:
     assert set(PRESETS) == {file.stem for file in PRESET_FILES.glob("*.yaml")}
     assert TrainRequest.model_json_schema()["properties"]["preset"]["enum"] == list(PRESETS)
-    assert set(FORMATS) == {"torchscript", "pt2", "onnx"}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
