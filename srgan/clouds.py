@@ -159,10 +159,11 @@ def _slab(layer: Layer, sky: Sky, rows: int, cols: int, generator: torch.Generat
     # The sun is a disc: the edge of a shadow is as wide as it looks from the cloud, along the slant.
     soft = layer.height / cosine * SUN_WIDTH / sky.resolution
     down, right = sky.shadow(layer.height)
-    above = field.shadow(level, -down, -right, rows, cols, soft)
+    above, behind = field.shadow(level, -down, -right, rows, cols, soft)
     # Light scattered near its old direction still counts as direct (Joseph et al., J. Atmos. Sci. 33, 1976: f = g^2).
     direct = torch.exp(above * (-(1 - asymmetry**2) / cosine))
-    diffuse = float((optics.two_stream(above, asymmetry)[1] - direct).clamp_min_(0).mean())
+    diffuse = float((optics.two_stream(above, asymmetry)[1] - direct).clamp_min_(0).mul_(behind).mean())
+    direct = direct.sub_(1).mul_(behind).add_(1)
     # T^2 of the layer overhead has its share of the loss in it already: the shadow takes what is lost beyond that.
     lit = direct.add_(diffuse).div_(optics.two_stream(tau, asymmetry)[1]).clamp_(max=1)
     relief = SHAPES[layer.form].relief

@@ -43,7 +43,7 @@ class Shape:
 
 
 SHAPES = {
-    "cumulus": Shape(0.64, 2, 1.0, 0.9, 90, 1, 0.012, 0.2),
+    "cumulus": Shape(0.59, 2, 1.0, 0.9, 130, 1, 0.012, 0.18),
     "stratus": Shape(0.58, 99, 0.45, 0.7, 300, 1.3, 0.03, 0.06),
     "fibres": Shape(0.72, 99, 0.9, 0.8, 400, 5, 0.05, 0.0),
 }
@@ -79,25 +79,33 @@ class ThicknessField:
         total = self.flow.view(self.field, 0, 0, rows, cols)
         level = Level.find(total, self.layer.cover)
         texture = total - _smooth(total, max(round(self.layer.size / self.resolution / 8), 2))
-        return self._thickness(total, texture, level), level
+        variation = self.shape.variation * math.sqrt(1 - self.shape.inward**2)
+        spread = max(float(texture.std(correction=0)), 1e-6)
+        inside = self._thickness(total, level).mul_(texture.mul_(variation / spread).exp_())
+        return inside.mul_(self._edge(total, level, self.shape.edge / self.resolution)), level
 
-    def shadow(self, level: Level, top: int, left: int, rows: int, cols: int, soft: float) -> Tensor:
-        """Optical thickness (rows, cols) on the way from the sun to a window, with edges and structures at least `soft` pixels wide."""
+    def shadow(self, level: Level, top: int, left: int, rows: int, cols: int, soft: float) -> tuple[Tensor, Tensor]:
+        """What is between the sun and a window: optical thickness inside the cloud, and share of the sun's disc behind it, (rows, cols).
+
+        Edges and structures are at least `soft` pixels wide.
+        """
         total = self.flow.view(self.field, top, left, rows, cols, max(soft, 4.0))
-        return self._thickness(total, None, level, soft)
+        # Little cloud takes most of the direct light, so a shadow is darker further out than its cloud is bright.
+        width = max(soft, self.shape.edge / self.resolution / 3)
+        return self._thickness(total, level), self._edge(total, level, width, soft / 2)
 
-    def _thickness(self, total: Tensor, texture: Tensor | None, level: Level, soft: float = 0.0) -> Tensor:
-        inward, variation = self.shape.inward, self.shape.variation
-        logarithm = level.score(total).mul_(variation * inward)
-        if texture is not None:
-            spread = max(float(texture.std(correction=0)), 1e-6)
-            logarithm.add_(texture, alpha=variation * math.sqrt(1 - inward**2) / spread)
-        tau = logarithm.exp_().mul_(self.layer.thickness)
+    def _thickness(self, total: Tensor, level: Level) -> Tensor:
+        """Without texture and edge."""
+        score = level.score(total).mul_(self.shape.variation * self.shape.inward)
+        return score.exp_().mul_(self.layer.thickness)
+
+    def _edge(self, total: Tensor, level: Level, width: float, out: float = 0.0) -> Tensor:
+        """0 outside the cloud, 1 inside, rising over `width` pixels, from `out` pixels outside the edge."""
         if self.layer.cover == 1:
-            return tau
-        width = max(self.shape.edge / self.resolution, soft, 1.0)
-        ramp = (total - level.edge).div_(level.slope * width).add_(0.5 * soft / width).clamp_(0, 1)
-        return tau.mul_(ramp * ramp * (3 - 2 * ramp))
+            return torch.ones_like(total)
+        width = max(width, 1.0)
+        rise = (total - level.edge).div_(level.slope * width).add_(out / width).clamp_(0, 1)
+        return rise * rise * (3 - 2 * rise)
 
 
 def _smooth(values: Tensor, step: int) -> Tensor:

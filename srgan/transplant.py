@@ -79,9 +79,9 @@ def estimate(cloudy: Tensor, clear: Tensor, cloud: Tensor) -> RealCloud:
         level = (cloudy - clear)[:, around].median(1).values
         ground = (clear + level[:, None, None]).clamp_min(0)
     fade = _box(cloud, FEATHER).clamp(0, 0.5) * 2 * grown
-    tau = _thickness(cloudy, ground) * fade[0]
     ice = float((cloudy - ground)[_CIRRUS_BAND, inside].median()) > ICE
     phase: optics.Phase = "ice" if ice else "water"
+    tau = _thickness(cloudy, ground, optics.ASYMMETRY[phase]) * fade[0]
     reflected, passed = torch.empty_like(cloudy), torch.empty_like(cloudy)
     for band in range(bands):
         once, through = optics.two_stream(tau, optics.ASYMMETRY[phase], optics.coalbedo(band, phase))
@@ -118,12 +118,12 @@ def paste(clouds: Sequence[RealCloud], image: Tensor, valid: Tensor) -> Clouded:
     return Clouded(torch.where(keep > 0, seen, image), (1 - passed) * keep, keep, thin, torch.zeros_like(keep))
 
 
-def _thickness(cloudy: Tensor, ground: Tensor) -> Tensor:
+def _thickness(cloudy: Tensor, ground: Tensor, asymmetry: float) -> Tensor:
     """Optical thickness (H, W) by the visible bands."""
     above, below = cloudy[_VISIBLE], ground[_VISIBLE]
     solved = (above - below) / (1 - 2 * below + below * above).clamp_min(0.05)
     share = _box(solved.median(0).values[None], 1)[0].clamp(0, 0.97)
-    return 2 * share / ((1 - optics.ASYMMETRY["water"]) * (1 - share))
+    return 2 * share / ((1 - asymmetry) * (1 - share))
 
 
 def _box(values: Tensor, radius: int) -> Tensor:
