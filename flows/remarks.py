@@ -54,6 +54,8 @@ def _why(item: SceneItem, other: SceneItem, settings: DecloudSettings) -> str:
     for scene in (item, other):
         if _undated(scene):
             return f"{other.id} cannot be compared, as the date of {scene.id} is unknown"
+    if other.datetime == item.datetime:
+        return f"{other.id} is of the same moment"
     days = abs((other.datetime - item.datetime).total_seconds()) / 86400
     return f"{other.id} is {days:.0f} days away, --window-days is {settings.window_days}"
 

@@ -15,6 +15,7 @@ from catalogs.query import Query
 from catalogs.search import SearchResult, search
 from flows.remarks import date_unknown, missing_files, remote_files, unused_sources
 from flows.request import AreaRequest, SceneRequest
+from pipeline.candidates import may_serve
 from pipeline.settings import DecloudSettings
 
 if TYPE_CHECKING:
@@ -47,14 +48,7 @@ class Selection:
         """
         if not settings.references:
             return ()
-        window = timedelta(days=settings.window_days)
-        return tuple(
-            other
-            for other in self.others
-            if other.id != item.id
-            and abs(other.datetime - item.datetime) <= window
-            and (other.tile is None or item.tile is None or other.tile == item.tile)
-        )
+        return tuple(other for other in self.others if may_serve(item, other, settings.window_days))
 
 
 def label(item: SceneItem) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.item import SceneItem
+from pipeline.candidates import days_between, may_serve
 from pipeline.classes import CLEAR, SNOW, SceneClassification, is_cloudy
 from pipeline.cloudmask import BLOCK, CloudMask, make_cloud_mask
 from pipeline.errors import InvalidSettings, PipelineError
@@ -27,7 +28,6 @@ from pipeline.scene import Scene, open_scene
 _RANKING = 500_000  # pixels of the thinned grid on which candidates are ranked
 _SAMPLE = 1_000_000  # pixels of the thinned grid on which they are harmonised
 _NEAR_TIE = 0.05  # of the cloudy pixels: below that the nearer date is the better one
-_DAY = 86_400.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +162,7 @@ class _Candidate:
         return Reference(
             self.scene,
             own,
-            _days(scene, self.scene.item),
+            days_between(scene.item, self.scene.item),
             MappingProxyType({name: fit.gain for name, fit in fits.items()}),
             MappingProxyType({name: fit.offset for name, fit in fits.items()}),
             MappingProxyType({name: fit.harmonised for name, fit in fits.items()}),
@@ -189,19 +189,15 @@ def harmonise(scene: Scene, mask: CloudMask, other: Scene, other_mask: CloudMask
 
 
 def _within(scene: Scene, candidates: Sequence[SceneItem], window_days: float) -> list[SceneItem]:
-    """Candidates in the window that are not the scene itself, each id once."""
-    found = {item.id: item for item in candidates if abs(_days(scene, item)) <= window_days}
-    return [item for item in found.values() if item.id != scene.id and item.datetime != scene.item.datetime]
+    """Candidates that may serve, each id once."""
+    found = {item.id: item for item in candidates if may_serve(scene.item, item, window_days)}
+    return list(found.values())
 
 
 def _best(ranked: Sequence[_Candidate], scene: Scene) -> _Candidate:
     top = max(candidate.share for candidate in ranked)
     close = [candidate for candidate in ranked if candidate.share >= top - _NEAR_TIE]
-    return min(close, key=lambda candidate: (abs(_days(scene, candidate.scene.item)), candidate.scene.id))
-
-
-def _days(scene: Scene, item: SceneItem) -> float:
-    return (item.datetime - scene.item.datetime).total_seconds() / _DAY
+    return min(close, key=lambda candidate: (abs(days_between(scene.item, candidate.scene.item)), candidate.scene.id))
 
 
 def _same_grid(scene: Scene, other: Scene) -> None:

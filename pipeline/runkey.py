@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from catalogs.item import BandAsset, SceneItem
+from pipeline.candidates import may_serve
 from pipeline.checkpoints import checkpoint_digest
 from pipeline.checksums import source_digest
 from pipeline.errors import InvalidScene, InvalidSettings, ReadFailed
@@ -62,7 +63,12 @@ def run_key(
         "method": METHOD,
         "source": _source(item, names, cache),
         "candidates": sorted(
-            (_glance(other, names) for other in candidates if _may_serve(item, other, settings)),
+            # Any other date cannot change the product, so it must not change the key.
+            (
+                _glance(other, names)
+                for other in candidates
+                if settings.references > 0 and may_serve(item, other, settings.window_days)
+            ),
             key=lambda entry: str(entry["id"]),
         ),
         "settings": settings.model_dump(mode="json", exclude={"checkpoint", "mask", "bands"}),
@@ -73,13 +79,6 @@ def run_key(
     }
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return RunKey(hashlib.sha256(text.encode()).hexdigest(), parts)
-
-
-def _may_serve(item: SceneItem, other: SceneItem, settings: DecloudSettings) -> bool:
-    """Whether another date can become a reference at all; any other must not change the key."""
-    days = abs((other.datetime - item.datetime).total_seconds()) / 86_400
-    same_tile = item.tile is None or other.tile is None or item.tile == other.tile
-    return settings.references > 0 and other.id != item.id and days <= settings.window_days and same_tile
 
 
 def _source(item: SceneItem, names: Sequence[str], cache: Path | None) -> dict[str, Any]:

@@ -131,6 +131,8 @@ def test_why_sources_do_not_help_each_other() -> None:
         "a: no other date can be used: b is 60 days away, --window-days is 30"
     ]
     assert "c is of tile 33TWL, not 33UWP" in unused_sources(first, (first, tile), (), settings)[0]
+    twin = item("d", datetime(2023, 1, 1, tzinfo=UTC), "33UWP")
+    assert unused_sources(first, (first, twin), (), settings)[0].endswith("d is of the same moment")
     assert unused_sources(first, (first,), (), settings) == []
     assert unused_sources(first, (first, later), (later,), settings) == []
     assert unused_sources(first, (first, later), (), DecloudSettings(references=0)) == []

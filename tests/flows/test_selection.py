@@ -43,7 +43,7 @@ def test_candidates_are_the_other_dates_of_the_tile_in_the_window(
         for other in found:
             near = abs((other.datetime - item.datetime).total_seconds()) <= window * 86400
             same = other.tile is None or item.tile is None or other.tile == item.tile
-            assert (other in got) == (other is not item and near and same)
+            assert (other in got) == (other.datetime != item.datetime and near and same)
         # What else was found must not matter: the product's key covers the candidates.
         far = scene_item(99, 400, item.tile)
         assert Selection(found, (*found, far)).candidates(item, chosen) == got
