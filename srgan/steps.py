@@ -48,8 +48,7 @@ class Stepper:
         shares = self.shares(losses) if (state.step + 1) % settings.shares_every == 0 else {}
         norms = [self.descend(total, state.generator, state.optimiser)]
         if weight and state.discriminator is not None and state.opponent is not None:
-            truth = torch.where(known(batch) > 0, batch.target, output.restored.detach())
-            opinion = self.opinion(truth, output.restored.detach(), batch.present)
+            opinion = self.opinion(batch, output.restored.detach())
             losses["discriminator"] = opinion
             norms.append(self.descend(opinion, state.discriminator, state.opponent))
         # Said by all processes together: one that steps while another skips would have other weights from then on.
@@ -91,12 +90,13 @@ class Stepper:
             losses["adversarial"] = weight * self.gan.generator(scores)
         return output, losses
 
-    def opinion(self, truth: Tensor, made: Tensor, present: Tensor) -> Tensor:
-        """The discriminator's loss on clear images and on what the generator made."""
+    def opinion(self, batch: Batch, made: Tensor) -> Tensor:
+        """The discriminator's loss on clear images and on all that the generator made of a batch, (B, 13, H, W)."""
         discriminator = self.state.discriminator
         assert discriminator is not None  # noqa: S101 - for the type checker: asked for only where there is one
+        truth, bands = clear_images(batch, made)
         with self.autocast():
-            real, fake = discriminator(truth, present), discriminator(made, present)
+            real, fake = discriminator(truth, bands), discriminator(made, batch.present)
         return self.gan.discriminator(real, fake)
 
     def descend(self, loss: Tensor, network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> Tensor:
@@ -131,6 +131,18 @@ class Stepper:
 def known(batch: Batch) -> Tensor:
     """Values that are compared, (B, 13, H, W): the target is known and the band present."""
     return batch.counts * batch.present[:, :, None, None]
+
+
+def clear_images(batch: Batch, made: Tensor) -> tuple[Tensor, Tensor]:
+    """What the discriminator is shown as real, (N, 13, H, W), and its bands (N, 13): the targets that are known under their clouds.
+
+    An unpaired sample is none of them: in the place of its clouds it would show what the generator `made`, which is shown as made.
+    What little is not known elsewhere (a cloud of the clear date) is filled by that. All samples where none is known.
+    """
+    under = (batch.mask * batch.counts).sum((1, 2, 3)) >= 0.5 * batch.mask.sum((1, 2, 3))
+    chosen = under if bool(under.any()) else torch.ones_like(under)
+    truth = torch.where(known(batch) > 0, batch.target, made)
+    return truth[chosen], batch.present[chosen]
 
 
 def other_triple(seed: int, step: int) -> tuple[int, int, int]:

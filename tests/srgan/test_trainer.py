@@ -22,7 +22,7 @@ from srgan.errors import InvalidCheckpoint, InvalidSettings, InvalidStore, Model
 from srgan.losses import SupervisedLosses
 from srgan.settings import TrainSettings, load_settings
 from srgan.state import TrainState
-from srgan.steps import Stepper, gan_weight, other_triple, rate_at
+from srgan.steps import Stepper, clear_images, gan_weight, other_triple, rate_at
 from srgan.store import ChipStore
 from srgan.trainer import Progress, train
 from tests.srgan.made import write_store
@@ -333,6 +333,21 @@ def test_a_term_of_weight_zero_is_left_out(store):
         assert terms is not None
         assert terms["total"] == pytest.approx(terms[name])
         assert not (weights.keys() - {name}) & terms.keys()
+
+
+def test_the_discriminator_is_shown_no_made_clouds_as_real(store):
+    paired, unpaired = (SampleMaker(store.split("train"), changed(paired=share), 0) for share in (1.0, 0.0))
+    parts = [paired.batch(0, 1, 1), unpaired.batch(0, 0, 1)]
+    batch = Batch(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    made = torch.full_like(batch.target, 0.77)
+    truth, bands = clear_images(batch, made)
+    assert torch.equal(bands, batch.present[:2])
+    seen = batch.counts[:2] * bands[:, :, None, None]
+    assert torch.equal(truth * seen, batch.target[:2] * seen)
+    assert float((truth == 0.77).float().mean()) < 0.5
+    # With nothing else to show, all are shown.
+    alone, _ = clear_images(parts[1], made[2:])
+    assert alone.shape == made[2:].shape
 
 
 def test_the_rate_rises_and_falls():
