@@ -12,24 +12,28 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from srgan.dataset import Batch, SampleMaker
+from srgan.errors import ModelError
 
 
-class Steps(Dataset[Batch]):
+class Steps(Dataset[Batch | ModelError]):
     """The batch of each step; a step's batch does not depend on which process makes it."""
 
     def __init__(self, maker: SampleMaker, synthetic: int, real: int, first: int) -> None:
         self.maker, self.synthetic, self.real, self.first = maker, synthetic, real, first
 
-    def __getitem__(self, step: int) -> Batch:
-        """Make the batch of `step`."""
-        return self.maker.batch(step, self.synthetic, self.real, self.first)
+    def __getitem__(self, step: int) -> Batch | ModelError:
+        """Make the batch of `step`. What is wrong is handed over: raised in a process of its own it would arrive as a traceback."""
+        try:
+            return self.maker.batch(step, self.synthetic, self.real, self.first)
+        except ModelError as error:
+            return error
 
 
 class Loader:
     """Yields batches for the steps `first_step` up to `last_step`, on `device`.
 
     workers: processes that make batches ahead; 0 makes each when it is asked for. `waited` is the time in seconds for which the
-    last batch was waited for.
+    last batch was waited for. Raises what a sample's chips raise, InvalidStore.
     """
 
     def __init__(self, steps: Steps, first_step: int, last_step: int, device: torch.device, workers: int) -> None:
@@ -55,6 +59,8 @@ class Loader:
                 batch = next(source)
             except StopIteration:
                 return
+            if isinstance(batch, ModelError):
+                raise batch
             # Pinned batches come back as plain tuples.
             batch = Batch(*batch).to(self.device)
             self.waited = time.perf_counter() - started

@@ -188,6 +188,14 @@ def test_a_damaged_chip_is_named(tmp_path, array, said):
         maker.batch(0, 1, 0)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_chip_is_told_in_one_line(tmp_path, workers):
+    store = damaged(tmp_path, b"")
+    maker = SampleMaker([chip for chip in store.chips if chip.id == "single0"], SETTINGS, 0)
+    with pytest.raises(InvalidStore, match=r"^chip single0: .* cannot be read \(.*\): write the store again$"):
+        list(Loader(Steps(maker, 1, 0, 0), 0, 1, torch.device("cpu"), workers))
+
+
 def test_a_chip_whose_file_is_gone(tmp_path):
     folder = write_store(tmp_path / "store", 64)
     (folder / "single0" / "masks.npy").unlink()
