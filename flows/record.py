@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from catalogs.hrefs import is_remote
 from flows.request import AreaRequest, SceneRequest, make_request
 from pipeline.errors import InvalidSettings, WriteFailed
 
@@ -19,6 +20,8 @@ class RunRecord:
 
     run: str
     request: AreaRequest | SceneRequest
+    withheld: tuple[str, ...] = ()
+    """URLs that were given with a query or credentials, as they are kept: without."""
 
 
 def record_path(output: Path, run: str) -> Path:
@@ -28,13 +31,16 @@ def record_path(output: Path, run: str) -> Path:
 
 def write_record(run: str, request: AreaRequest | SceneRequest) -> RunRecord:
     """Keep a request, without credentials. Raises WriteFailed where the output cannot be written."""
-    record = RunRecord(run, request.stored())
+    stored = request.stored()
+    pairs = zip(_hrefs(request), _hrefs(stored), strict=True)
+    record = RunRecord(run, stored, tuple(kept for given, kept in pairs if is_remote(given) and given != kept))
     path = record_path(request.output, run)
     document = {
         "run": run,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "declouder": metadata.version("declouder"),
         "request": record.request.model_dump(mode="json"),
+        "withheld": record.withheld,
     }
     beside = path.with_suffix(f".{os.getpid()}.tmp")
     try:
@@ -54,8 +60,13 @@ def read_record(output: Path, run: str) -> RunRecord:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         request = make_request({**document["request"], "output": output})
+        withheld = tuple(map(str, document.get("withheld", ())))
     except (OSError, ValueError, KeyError, TypeError, InvalidSettings) as error:
         raise InvalidSettings(
             f"{path}: the run's parameters cannot be read ({error}); run `decloud run` again with them"
         ) from None
-    return RunRecord(run, request)
+    return RunRecord(run, request, withheld)
+
+
+def _hrefs(request: AreaRequest | SceneRequest) -> tuple[str, ...]:
+    return (request.catalog,) if isinstance(request, AreaRequest) else request.sources

@@ -64,7 +64,13 @@ def _retry(folder: Path, state: FolderState, *, quiet: bool) -> None:
     if not state.retried:
         sys.stderr.write("nothing failed: nothing to retry\n")
     for run, scenes in state.retried.items():
-        request = read_record(folder, run).request
+        record = read_record(folder, run)
+        request = record.request
+        for href in record.withheld:
+            sys.stderr.write(
+                f"warning: {href}: the query that it was given with is a secret and was not kept: where it needs one, give the "
+                "command of that run again instead\n"
+            )
         with told(folder):
             run_directly(request.model_copy(update={"only": scenes}), quiet=quiet)
 

@@ -49,10 +49,13 @@ def test_a_record_keeps_no_credentials_and_known_names(tmp_path: Path) -> None:
     assert "https://stac.example/v1" in text
     write_record("s", SceneRequest(output=tmp_path, sources=("https://h.example/item.json?sig=secret",)))
     assert "secret" not in record_path(tmp_path, "s").read_text()
+    assert read_record(tmp_path, "s").withheld == ("https://h.example/item.json",)
+    assert read_record(tmp_path, "r").withheld == ("https://stac.example/v1",)
     write_record("n", AreaRequest(output=tmp_path, catalog="earth-search", aoi="1,2,3,4", dates="2023-08-10"))
     again = read_record(tmp_path, "n").request
     assert isinstance(again, AreaRequest)
     assert again.catalog == "earth-search"
+    assert read_record(tmp_path, "n").withheld == ()
     assert (again.settings.checkpoint, again.settings.mask) == ("default", "auto")
 
 
@@ -152,6 +155,16 @@ def test_a_scene_that_is_no_longer_there_cannot_be_retried(scene: MadeScene, tmp
     ended = decloud("status", output, "--retry-failed")
     assert ended.status == 2
     assert "another: not found any more" in ended.error
+
+
+def test_a_secret_that_was_not_kept_is_told(tmp_path: Path, decloud: Decloud) -> None:
+    journal = Journal(tmp_path)
+    write_record(journal.run, SceneRequest(output=tmp_path, sources=("http://127.0.0.1:9/item.json?sig=hush",)))
+    journal.write("a", "failed", "")
+    ended = decloud("status", tmp_path, "--retry-failed", "--quiet")
+    assert ended.status != 0
+    assert "warning: http://127.0.0.1:9/item.json: the query that it was given with is a secret" in ended.err
+    assert "hush" not in ended.err
 
 
 def test_planned_scenes_of_a_run_that_goes_on_are_left_to_it(tmp_path: Path) -> None:
