@@ -19,6 +19,7 @@ from srgan.checkpoint import load_checkpoint
 from srgan.dataset import Batch, SampleMaker
 from srgan.devices import Devices, pick
 from srgan.errors import InvalidCheckpoint, InvalidSettings, InvalidStore, ModelError, NotFinite, NotSaved
+from srgan.loader import spare_processes
 from srgan.losses import SupervisedLosses
 from srgan.settings import TrainSettings, load_settings
 from srgan.state import TrainState
@@ -386,6 +387,13 @@ def test_devices_that_are_not_there():
     for wrong in ("cuda:99", "abacus", "mps"):
         with pytest.raises(InvalidSettings, match="device"):
             pick(wrong)
+
+
+@pytest.mark.parametrize(("cores", "trainings", "spare"), [(1, 1, 1), (8, 1, 7), (64, 1, 12), (16, 4, 3), (4, 8, 1)])
+def test_batches_are_made_by_the_cores_that_are_left(monkeypatch, cores, trainings, spare):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(trainings))
+    assert spare_processes() == spare
 
 
 def test_a_store_without_validation_chips(tmp_path, store):
