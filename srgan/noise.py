@@ -10,7 +10,8 @@ warp (Quilez, "Domain warping", 2002) bends the view by a second noise, which is
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -52,8 +53,8 @@ class NoiseField:
     """(octaves, channels, 128, 128) numbers of mean 0 and variance 1; at most `levels` octaves."""
     levels: int
     """How often the cells of the first octave are halved down to a step."""
-    persistence: float
-    """Amplitude of an octave relative to the one before, 0..1."""
+    amplitudes: tuple[float, ...]
+    """Of each octave: their squares add up to 1 before any octave is left out."""
     billows: int
     """Octaves from this number on are folded to their absolute value: round bulges with creases between them, as on cumulus."""
 
@@ -68,9 +69,20 @@ class NoiseField:
         channels: int = 1,
         billows: int = 99,
     ) -> NoiseField:
-        """A field of first cells of 2 ** levels steps, with octaves down to cells of two, or fewer."""
+        """A field of first cells of 2 ** levels steps, with octaves down to cells of two, or fewer.
+
+        `persistence` is the amplitude of an octave relative to the one before, 0..1.
+        """
         tables = torch.rand(min(levels, octaves), channels, TORUS, TORUS, generator=generator)
-        return cls(tables.sub_(0.5).mul_(math.sqrt(12)), levels, persistence, billows)
+        falling = [persistence**octave for octave in range(len(tables))]
+        norm = math.hypot(*falling)
+        amplitudes = tuple(amplitude / norm for amplitude in falling)
+        return cls(tables.sub_(0.5).mul_(math.sqrt(12)), levels, amplitudes, billows)
+
+    def every(self, step: int) -> NoiseField:
+        """The same field at every `step`-th step (a power of two below 2 ** levels), without the octaves that are too fine for it."""
+        levels = self.levels - (step.bit_length() - 1)
+        return replace(self, tables=self.tables[:levels], levels=levels, amplitudes=self.amplitudes[:levels])
 
     def window(self, top: int, left: int, rows: int, cols: int, finest: float = 0.0) -> Tensor:
         """Values at the steps of a window, (channels, rows, cols), by the octaves with cells of at least `finest` steps."""
@@ -79,7 +91,6 @@ class NoiseField:
         for _ in range(self.levels):
             boxes.append(tuple((low // 2 - 1, (high - 1) // 2 + 2) for low, high in boxes[-1]))
         boxes.reverse()
-        norm = _SPREAD * math.sqrt(sum(self.persistence ** (2 * octave) for octave in range(count)))
         total = torch.zeros(self.tables.shape[1], *(high - low for low, high in boxes[0]))
         for level, box in enumerate(boxes):
             if level:
@@ -94,7 +105,7 @@ class NoiseField:
                 if folded:
                     nodes = _refine(nodes, boxes[octave], box).abs_().sub_(_FOLDED * _SPREAD)
                     nodes.div_(math.sqrt(1 - _FOLDED**2))
-                total.add_(nodes, alpha=self.persistence**octave / norm)
+                total.add_(nodes, alpha=self.amplitudes[octave] / _SPREAD)
         rows_done = total[:, :-2] + total[:, 2:]
         rows_done.add_(total[:, 1:-1], alpha=4)
         done = rows_done[:, :, :-2] + rows_done[:, :, 2:]
@@ -135,15 +146,27 @@ class Flow:
     reach: float
     """Standard deviation of the displacement, pixels."""
 
-    def view(self, field: NoiseField, top: int, left: int, rows: int, cols: int, finest: float = 0.0) -> Tensor:
-        """`field`, of one channel, seen through the flow: (rows, cols), without structures below `finest` pixels.
+    def view(
+        self, field: NoiseField, top: int, left: int, rows: int, cols: int, *, finest: float = 0.0, step: int = 1
+    ) -> Tensor:
+        """`field`, of one channel and as many levels as the bend, seen through the flow: (rows, cols).
 
-        Two views of the same place agree up to rounding, whatever their windows.
+        Without structures below `finest` pixels; with `step`, a power of two, only every so many pixels are worked out, and what is between
+        them is linear. Two views of the same place agree up to rounding, whatever their windows.
         """
+        step = min(step, 2 ** (field.levels - 1))
+        if step > 1:
+            flow = replace(self, bend=self.bend.every(step), reach=self.reach / step)
+            return _between(
+                lambda *place: flow.view(field.every(step), *place, finest=finest / step)[None],
+                top, left, rows, cols, step,
+            )[0]  # fmt: skip
         down = torch.arange(top, top + rows, dtype=torch.float32)[:, None]
         right = torch.arange(left, left + cols, dtype=torch.float32)[None, :]
         sine, cosine = math.sin(self.angle), math.cos(self.angle)
-        across, along = self.bend.window(top, left, rows, cols).mul_(self.reach)
+        # The bend is smooth: its finest cells have at least eight pixels where this leaves out any.
+        sparse = max(2 ** (self.bend.levels - len(self.bend.tables) - 2), 1)
+        across, along = _between(self.bend.every(sparse).window, top, left, rows, cols, sparse).mul_(self.reach)
         across = across.add_(down * cosine).sub_(right * sine).div_(self.scale)
         along = along.add_(right * cosine).add_(down * sine).div_(self.stretch * self.scale)
         first_row, rows_seen = _range(across)
@@ -153,6 +176,21 @@ class Flow:
         torch.sub(along, first_col, out=grid[0, ..., 0]).mul_(2 / (cols_seen - 1)).sub_(1)
         torch.sub(across, first_row, out=grid[0, ..., 1]).mul_(2 / (rows_seen - 1)).sub_(1)
         return F.grid_sample(canvas[None], grid, align_corners=True, padding_mode="border")[0, 0]
+
+
+def _between(
+    coarse: Callable[[int, int, int, int], Tensor], top: int, left: int, rows: int, cols: int, step: int
+) -> Tensor:
+    """A window (C, rows, cols) from values (C, ..) at every `step`-th place, which `coarse` gives for a window in units of them."""
+    if step == 1:
+        return coarse(top, left, rows, cols)
+    down, right = top % step, left % step
+    height, width = (down + rows - 2) // step + 2, (right + cols - 2) // step + 2
+    known = coarse(top // step, left // step, height, width)[None]
+    size = ((height - 1) * step + 1, (width - 1) * step + 1)
+    return F.interpolate(known, size, mode="bilinear", align_corners=True)[
+        0, :, down : down + rows, right : right + cols
+    ]
 
 
 def _range(places: Tensor) -> tuple[int, int]:

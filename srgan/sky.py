@@ -113,7 +113,8 @@ def random_sky(generator: torch.Generator, kind: str | None = None, resolution: 
     if kind not in weather:
         raise InvalidSpec(f"sky {kind!r}: it must be one of {', '.join(weather)}")
     zenith, azimuth, moisture = draw.between(20, 70), draw.between(0, 360), draw.spread(0.4, 2.2)
-    haze = draw.spread(0.15, 3.0) if kind == "haze" else max(draw.between(-0.2, 0.2), 0.0)
+    # Haze covers all there is: beside clouds it would leave nothing clear to see them by.
+    haze = draw.spread(0.15, 3.0) if kind == "haze" else 0.0
     return Sky(_LAYERS[kind](draw), zenith, azimuth, haze, resolution, moisture)
 
 

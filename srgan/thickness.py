@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from srgan.noise import Flow, NoiseField
 from srgan.sky import Layer
 
-SCORES = torch.special.ndtri(torch.linspace(0, 1, 33)).clamp(-2.5, 2.5)
-"""Standard Gaussian values at even shares."""
+SCORES = torch.tensor([-2.5, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.5])
+"""Standard Gaussian values at which a tile's noise is matched."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class ThicknessField:
 
         Edges and structures are at least `soft` pixels wide.
         """
-        total = self.flow.view(self.field, top, left, rows, cols, max(soft, 4.0))
+        total = self.flow.view(self.field, top, left, rows, cols, finest=soft, step=2)
         # Little cloud takes most of the direct light, so a shadow is darker further out than its cloud is bright.
         width = max(soft, self.shape.edge / self.resolution / 3)
         return self._thickness(total, level), self._edge(total, level, width, soft / 2)
@@ -120,31 +120,36 @@ def _smooth(values: Tensor, step: int) -> Tensor:
 class Level:
     """Where a cover cuts a tile's noise, and how the values above are spread."""
 
-    knots: Tensor
-    """(33,) values at even shares of the cloudy area, rising; the first is the edge of the cloud."""
+    edge: float
+    """Value at the edge of the cloud: the share of the tile above it is the cover."""
+    knots: tuple[float, ...]
+    """Values inside the cloud whose shares are those of `SCORES`, rising."""
     slope: float
     """Mean difference between neighbouring pixels, > 0: turns a difference of values into pixels."""
 
     @classmethod
     def find(cls, total: Tensor, cover: float) -> Level:
-        """The level of a tile's noise (rows, cols): the share `cover` of it lies above the edge."""
+        """The level of a tile's noise (rows, cols)."""
         step = 4 if total.numel() > 4096 else 1
         ranked = total[::step, ::step].flatten().sort().values
         last = len(ranked) - 1
-        places = torch.linspace((1 - cover) * last, last, len(SCORES))
-        knots = ranked[places.round().long()] + 1e-6 * torch.arange(len(SCORES))
+        shares = torch.cat([torch.zeros(1), torch.special.ndtr(SCORES)])
+        places = ((1 - cover + cover * shares) * last).round().long()
+        # Never twice the same value, also where the cover is next to nothing.
+        edge, *knots = (ranked[places] + 1e-5 * torch.arange(len(places))).tolist()
         slope = float((total[1:] - total[:-1]).abs_().mean()) if len(total) > 1 else 0.0
-        return cls(knots, max(slope, 1e-4))
-
-    @property
-    def edge(self) -> float:
-        """Value at the edge of the cloud."""
-        return float(self.knots[0])
+        return cls(edge, tuple(knots), max(slope, 1e-4))
 
     def score(self, total: Tensor) -> Tensor:
         """Values made Gaussian: like `total`, mean 0 and variance 1 inside the tile's cloud, -2.5 at its edge and outside."""
-        place = torch.bucketize(total, self.knots[1:-1])
-        lower, upper = self.knots[:-1], self.knots[1:]
-        rise = (SCORES[1:] - SCORES[:-1]) / (upper - lower)
-        start = SCORES[:-1] - lower * rise
-        return total.mul(rise[place]).add_(start[place]).clamp_(-2.5, 2.5)
+        scores: list[float] = SCORES.tolist()
+        rises = [
+            (right - left) / (after - before)
+            for left, right, before, after in zip(scores, scores[1:], self.knots, self.knots[1:], strict=False)
+        ]
+        # A line with a bend at every knot.
+        bounded = total.clamp(self.knots[0], self.knots[-1])
+        result = (bounded - self.knots[0]).mul_(rises[0]).add_(scores[0])
+        for knot, before, after in zip(self.knots[1:-1], rises, rises[1:], strict=False):
+            result.add_((bounded - knot).clamp_min_(0), alpha=after - before)
+        return result
