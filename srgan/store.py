@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +19,10 @@ NODATA, CLEAR, CLOUD, SHADOW = 0, 1, 2, 3
 """Classes of `masks.npy`."""
 
 KINDS = ("pair", "series", "single")
+SPLITS = ("train", "val", "test", "other")
+VERSION = 2
+"""Of the manifest."""
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,12 @@ class StoredChip:
 
     @cached_property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Rows and columns. Raises InvalidStore where images and masks differ in them, or either cannot be used."""
         rows, cols = self.masks.shape[1:]
+        if self.images.shape[2:] != (rows, cols):
+            raise InvalidStore(
+                f"chip {self.id}: images.npy has {self.images.shape[2:]} rows and columns, masks.npy {(rows, cols)}: write the store again"
+            )
         return int(rows), int(cols)
 
     def clear_dates(self, cloud: float = 0.15) -> list[int]:
@@ -91,10 +101,15 @@ class ChipStore:
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
             self.split_hash = str(manifest["split_hash"])
+            if manifest.get("version", VERSION) != VERSION:
+                raise ValueError(f"version {manifest['version']!r:.20}, this program reads {VERSION}")
+            if tuple(manifest.get("bands", BANDS)) != BANDS:
+                raise ValueError(f"its bands are not {' '.join(BANDS)}")
             self.chips = tuple(_chip(row, folder) for row in manifest["chips"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            _check_apart(self.chips)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise InvalidStore(
-                f"{folder} is no chip store ({error}): write one with `decloud train PAIRS --output DIR`, which makes DIR/chips"
+                f"{folder} is no chip store ({error!s:.200}): write one with `decloud train PAIRS --output DIR`, which makes DIR/chips"
             ) from error
 
     def split(self, name: str) -> tuple[StoredChip, ...]:
@@ -119,6 +134,24 @@ def _chip(row: dict[str, Any], folder: Path) -> StoredChip:
         tuple(float(share) for share in row["cloud"]),
         folder / str(row["id"]),
     )
+    if not _ID.fullmatch(chip.id):
+        raise ValueError(f"chip {chip.id!r:.60}: cannot name a folder in the store")
+    if chip.split not in SPLITS:
+        raise ValueError(f"chip {chip.id}: split {chip.split!r:.40} is none of {', '.join(SPLITS)}")
+    if not all(0 <= share <= 1 for share in chip.cloud):
+        raise ValueError(f"chip {chip.id}: its cloud shares {chip.cloud} are not within 0..1")
     if chip.kind not in KINDS or len(chip.days) != len(chip.cloud) or not chip.days or set(chip.bands) - set(BANDS):
         raise ValueError(f"chip {chip.id}: kind {chip.kind!r}, {len(chip.days)} dates, {len(chip.cloud)} cloud shares")
     return chip
+
+
+def _check_apart(chips: Iterable[StoredChip]) -> None:
+    """Raise ValueError where a chip is named twice or a group is in two splits: what is trained on would be judged on too."""
+    names: set[str] = set()
+    splits: dict[str, str] = {}
+    for chip in chips:
+        if chip.id in names:
+            raise ValueError(f"chip {chip.id} is named twice")
+        names.add(chip.id)
+        if splits.setdefault(chip.group, chip.split) != chip.split:
+            raise ValueError(f"group {chip.group} is in the splits {splits[chip.group]} and {chip.split}")

@@ -162,6 +162,42 @@ def test_a_folder_that_is_no_store(tmp_path, store):
         store.split("nope")
 
 
+def altered_store(tmp_path, change) -> None:
+    folder = write_store(tmp_path / "store", 64)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest, manifest["chips"][0])
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    ChipStore(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda _, chip: chip.update(id="../store/pair1"), "cannot name a folder in the store"),
+        (lambda _, chip: chip.update(id="/pair1"), "cannot name a folder in the store"),
+        (lambda _, chip: chip.update(id=".."), "cannot name a folder in the store"),
+        (lambda _, chip: chip.update(id="pair1"), "pair1 is named twice"),
+        (lambda _, chip: chip.update(group="pair3"), "group pair3 is in the splits train and val"),
+        (lambda _, chip: chip.update(split="Train"), "split 'Train' is none of train, val"),
+        (lambda _, chip: chip.update(cloud=[float("nan")]), "not within 0..1"),
+        (lambda _, chip: chip.update(cloud=[7]), "not within 0..1"),
+        (lambda _, chip: chip.update(days=[float("inf")]), "infinity"),
+        (lambda manifest, _: manifest.update(version=3), "version 3, this program reads 2"),
+        (lambda manifest, _: manifest.update(bands=list(BANDS[::-1])), "its bands are not B01"),
+    ],
+)
+def test_a_manifest_that_lies_is_refused(tmp_path, change, said):
+    with pytest.raises(InvalidStore, match=said) as caught:
+        altered_store(tmp_path, change)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_without_end_is_refused(tmp_path):
+    (tmp_path / "manifest.json").write_text("[" * 200_000)
+    with pytest.raises(InvalidStore, match="is no chip store"):
+        ChipStore(tmp_path)
+
+
 def damaged(tmp_path, array) -> ChipStore:
     folder = write_store(tmp_path / "store", 64)
     if isinstance(array, bytes):
@@ -179,19 +215,20 @@ def damaged(tmp_path, array) -> ChipStore:
         (np.zeros((2, 13, 64, 64), np.uint16), r"not uint16 \(1, 13, rows, cols\)"),
         (b"\x93NUMPY\x01\x00", "cannot be read"),
         (b"", "cannot be read"),
+        (np.zeros((1, 13, 32, 32), np.uint16), r"images.npy has \(32, 32\) rows and columns, masks.npy \(64, 64\)"),
     ],
 )
-def test_a_damaged_chip_is_named(tmp_path, array, said):
+def test_a_damaged_chip_is_named_before_anything_is_computed(tmp_path, array, said):
     store = damaged(tmp_path, array)
-    maker = SampleMaker([chip for chip in store.chips if chip.id == "single0"], SETTINGS, 0)
     with pytest.raises(InvalidStore, match=f"chip single0: .*{said}"):
-        maker.batch(0, 1, 0)
+        SampleMaker(store.split("train"), SETTINGS, 0)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_damaged_chip_is_told_in_one_line(tmp_path, workers):
-    store = damaged(tmp_path, b"")
+    store = ChipStore(write_store(tmp_path / "store", 64))
     maker = SampleMaker([chip for chip in store.chips if chip.id == "single0"], SETTINGS, 0)
+    (tmp_path / "store" / "single0" / "images.npy").write_bytes(b"")
     with pytest.raises(InvalidStore, match=r"^chip single0: .* cannot be read \(.*\): write the store again$"):
         list(Loader(Steps(maker, 1, 0, 0), 0, 1, torch.device("cpu"), workers))
 
