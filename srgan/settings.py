@@ -13,6 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from srgan.errors import InvalidSettings
 from srgan.spec import SIZES, ModelSpec
 
+LARGEST = 10**9
+"""Of counts: more is a slip of the hand, and no machine's integer need hold it."""
+WIDEST = 8192
+"""Channels of a level, at most; five times the widest known."""
 PRESETS = Path(__file__).parent / "presets"
 """Folder of the YAML files that come with the package: tiny, small, base, seed."""
 
@@ -20,7 +24,7 @@ PRESETS = Path(__file__).parent / "presets"
 class LossWeights(BaseModel):
     """Weight of each of the six terms; 0 leaves a term out, and then it costs nothing either."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     reconstruction: float = Field(1.0, ge=0, description="Mean absolute error, twice under clouds")
     perceptual: float = Field(0.1, ge=0, description="L1 between VGG-16 features")
@@ -38,12 +42,12 @@ class LossWeights(BaseModel):
 class SkyShares(BaseModel):
     """How often each kind of synthetic sky is drawn; the sum need not be 1."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    haze: float = Field(0.4, ge=0, description="Thin cloud and haze: the ground is seen")
-    broken: float = Field(0.35, ge=0, description="Cumulus with gaps and shadows")
-    overcast: float = Field(0.1, ge=0, description="Nothing but cloud")
-    cirrus: float = Field(0.15, ge=0, description="High thin ice cloud")
+    haze: float = Field(0.4, ge=0, le=1000, description="Thin cloud and haze: the ground is seen")
+    broken: float = Field(0.35, ge=0, le=1000, description="Cumulus with gaps and shadows")
+    overcast: float = Field(0.1, ge=0, le=1000, description="Nothing but cloud")
+    cirrus: float = Field(0.15, ge=0, le=1000, description="High thin ice cloud")
 
     @model_validator(mode="after")
     def _some(self) -> Self:
@@ -55,21 +59,25 @@ class SkyShares(BaseModel):
 class TrainSettings(BaseModel):
     """Everything that decides what a run computes. Frozen; unknown names are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: Literal["tiny", "small", "base"] = Field("small", description="Size of the generator")
     guidance: Literal["none", "concat", "error_feedback"] = Field("error_feedback", description="How the branches act")
     widths: tuple[int, ...] | None = Field(None, description="Channels of each level instead of the size's own")
     depths: tuple[int, ...] | None = Field(None, description="Blocks of each level instead of the size's own")
-    discriminator_width: int = Field(64, ge=4, description="Channels of the discriminator's first layer")
+    discriminator_width: int = Field(64, ge=4, le=1024, description="Channels of the discriminator's first layer")
     start: str = Field("", description="Checkpoint to start from; it must have this architecture")
 
-    epochs: int = Field(100, ge=1, description="Length of the run, and of the schedule")
-    epoch_steps: int | None = Field(None, ge=1, description="Steps of an epoch; left out: each clear date once")
-    batch: int = Field(4, ge=1, description="Synthetic samples a step, on each device")
-    real_batch: int | None = Field(None, ge=0, description="Real cloudy samples a step; left out: as many as synthetic")
+    epochs: int = Field(100, ge=1, le=LARGEST, description="Length of the run, and of the schedule")
+    epoch_steps: int | None = Field(
+        None, ge=1, le=LARGEST, description="Steps of an epoch; left out: each clear date once"
+    )
+    batch: int = Field(4, ge=1, le=4096, description="Synthetic samples a step, on each device")
+    real_batch: int | None = Field(
+        None, ge=0, le=4096, description="Real cloudy samples a step; left out: as many as synthetic"
+    )
     crop: int = Field(256, ge=64, multiple_of=64, description="Edge of a training crop, pixels")
-    seed: int = Field(0, ge=0, description="Of weights, order, clouds and everything else that is drawn")
+    seed: int = Field(0, ge=0, lt=2**63, description="Of weights, order, clouds and everything else that is drawn")
 
     skies: SkyShares = Field(default_factory=SkyShares)
     transplants: float = Field(
@@ -79,7 +87,7 @@ class TrainSettings(BaseModel):
     whole_bands: bool = Field(default=False, description="Never leave bands out (what is left out is drawn at random)")
     hold_guess: bool = Field(default=True, description="Ask for the first guess where the ground cannot be seen")
 
-    rate: float = Field(2e-4, gt=0, description="Learning rate of the generator at its highest")
+    rate: float = Field(2e-4, gt=0, le=1, description="Learning rate of the generator at its highest")
     discriminator_share: float = Field(
         0.5, gt=0, le=1, description="Learning rate of the discriminator, as a share of that"
     )
@@ -96,7 +104,9 @@ class TrainSettings(BaseModel):
     gan_ramp: float = Field(0.1, ge=0, le=1, description="Share of the steps over which it rises to its weight")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 trunk on CUDA, else fp32")
 
-    validation_samples: int = Field(24, ge=1, description="Half of them synthetic, half real where there are such")
+    validation_samples: int = Field(
+        24, ge=1, le=LARGEST, description="Half of them synthetic, half real where there are such"
+    )
     margin_samples: int = Field(8, ge=1, description="Scenes on which the margin of the finished model is measured")
     save_every: int | None = Field(None, ge=1, description="Steps between saves of `last`; left out: each epoch")
     shares_every: int = Field(100, ge=1, description="Steps between looks at each term's share of the gradient")
@@ -106,6 +116,10 @@ class TrainSettings(BaseModel):
         if self.gan_start + self.gan_ramp > 1:
             raise ValueError(f"gan_start {self.gan_start} and gan_ramp {self.gan_ramp} go beyond the end of the run")
         self.spec  # noqa: B018 - raises where widths and depths do not fit
+        if max(*self.spec.widths, *self.spec.depths) > WIDEST:
+            raise ValueError(f"widths {self.spec.widths} and depths {self.spec.depths}: at most {WIDEST} each")
+        if self.crop % self.spec.multiple:
+            raise ValueError(f"crop {self.crop}: {self.spec.levels} levels need a multiple of {self.spec.multiple}")
         return self
 
     @property
@@ -125,7 +139,7 @@ def load_settings(preset: str | Path = "small", overrides: Mapping[str, Any] | N
     file, where = _preset_file(preset), f"preset {preset}"
     try:
         content = yaml.safe_load(file.read_text()) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InvalidSettings(f"{where}: {file} is no readable YAML file ({reason:.120})") from error
     if not isinstance(content, dict):
@@ -144,8 +158,8 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
             raise InvalidSettings(f"setting {pair!r}: give NAME=VALUE, like losses.style=0")
         try:
             overrides[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InvalidSettings(f"setting {pair!r}: its value cannot be read") from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise InvalidSettings(f"setting {pair!r:.120}: its value cannot be read") from error
     return overrides
 
 
@@ -169,7 +183,11 @@ def explain(error: ValidationError) -> str:
         near = difflib.get_close_matches(str(fault["loc"][-1]), model.model_fields, 1, 0.4)
         hint = f": did you mean {near[0]}?" if near else f": known are {', '.join(model.model_fields)}"
         return f"{place} is no setting{hint}"
-    return f"{place}: {fault['msg']} (given: {fault['input']!r:.60})" if place else str(fault["msg"])
+    return (
+        f"{place}: {fault['msg']} (given: {fault['input']!r:.60})"
+        if place
+        else str(fault["msg"]).removeprefix("Value error, ")
+    )
 
 
 def _preset_file(preset: str | Path) -> Path:
