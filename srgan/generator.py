@@ -5,6 +5,8 @@ After Yang, Wang, Chen, Liu, Zou, Shi, "Structural Representation-Guided GAN for
 any number of references, the first guess (`srgan.fill`) and the opacity,
 
     restored = (1 - a) * cloudy + a * h,    h = clamp(guess + correction, 0, 1.6)
+
+While it is trained, the clamp's gradient is that of the identity.
 """
 
 from __future__ import annotations
