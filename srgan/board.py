@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from srgan.atomic import write_atomic
 from srgan.dataset import Batch
 from srgan.generator import GeneratorOutput
 
@@ -29,7 +30,8 @@ class Board:
 
     def __init__(self, folder: Path, step: int = 0) -> None:
         self._lines = folder / "log.jsonl"
-        _keep_until(self._lines, step)
+        # A run that begins validates before its first step, and writes that anew.
+        _keep_until(self._lines, step or -1)
         self._writer: SummaryWriter | None = None
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
@@ -76,7 +78,7 @@ def picture(batch: Batch, output: GeneratorOutput) -> Tensor:
         gradient[[3, 2, 0]] / (BRIGHT / 5),
         output.opacity[0].expand(3, -1, -1),
     )
-    strip = torch.cat([part.clamp(0, 1) for part in parts], 2)
+    strip = torch.cat([part.nan_to_num(0).clamp(0, 1) for part in parts], 2)
     return F.pad(strip, (0, 0, 0, 2), value=1.0)
 
 
@@ -102,4 +104,4 @@ def _keep_until(file: Path, step: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue
-    file.write_text("".join(f"{line}\n" for line in kept))
+    write_atomic(file, "".join(f"{line}\n" for line in kept).encode())

@@ -10,7 +10,6 @@ card: the moving average of the weights with the least validation error so far, 
 
 from __future__ import annotations
 
-import argparse
 import copy
 import logging
 import math
@@ -27,10 +26,12 @@ from safetensors.torch import save as format_tensors
 from srgan.atomic import write_atomic
 from srgan.board import Board
 from srgan.checkpoint import load_checkpoint, save_checkpoint
+from srgan.command import parser
 from srgan.dataset import Batch, SampleMaker
 from srgan.devices import Devices, together
-from srgan.errors import InvalidCheckpoint, ModelError, NotFinite, NotSaved
+from srgan.errors import InvalidCheckpoint, InvalidSettings, InvalidStore, ModelError, NotFinite, NotSaved
 from srgan.loader import Loader, Steps, spare_processes
+from srgan.lock import alone
 from srgan.losses import SupervisedLosses
 from srgan.margin import measure_margin
 from srgan.progress import Progress, TrainResult
@@ -47,7 +48,6 @@ __all__ = ["Progress", "Run", "TrainResult", "train"]
 
 LOG_EVERY = 10
 """Steps between lines of the log."""
-
 MARGIN_SAMPLES = 2
 """Scenes, at most, on which the margin of each new best is measured; the last one gets the full measurement."""
 
@@ -72,23 +72,28 @@ def train(
     three steps in a row without a finite loss; NotSaved where the disk is full.
     """
     last = output / "last.safetensors"
-    if last.is_file() and not resume:
-        raise InvalidCheckpoint(f"{last} is there already: resume that run, or train in another folder")
-    if resume and not last.is_file():
-        raise InvalidCheckpoint(f"{last} is not there: nothing to resume; leave resuming out to begin")
+    _check_last(last, resume=resume)
     makers = (
         SampleMaker(store.split("train"), settings, settings.seed),
         SampleMaker(store.split("val"), settings, STREAM),
     )
     with together(device) as devices:
         vgg = load_vgg(vgg_weights).to(devices.device) if settings.losses.needs_vgg else None
-        if resume:
-            state = TrainState.load(last, settings, devices.device, store.split_hash)
-        else:
-            state = TrainState(settings, devices.device, store.split_hash)
-        output.mkdir(parents=True, exist_ok=True)
-        run = Run(state, SupervisedLosses(vgg), devices, output, makers)
-        return run.go(workers, stop or (lambda: False), report or (lambda _: None))
+        with alone(output, leads=devices.leads):
+            _check_last(last, resume=resume)  # another may have begun, and ended, meanwhile
+            if resume:
+                state = TrainState.load(last, settings, devices.device, store.split_hash)
+            else:
+                state = TrainState(settings, devices.device, store.split_hash)
+            run = Run(state, SupervisedLosses(vgg), devices, output, makers)
+            return run.go(workers, stop or (lambda: False), report or (lambda _: None))
+
+
+def _check_last(last: Path, *, resume: bool) -> None:
+    if last.is_file() and not resume:
+        raise InvalidCheckpoint(f"{last} is there already: resume that run, or train in another folder")
+    if resume and not last.is_file():
+        raise InvalidCheckpoint(f"{last} is not there: nothing to resume; leave resuming out to begin")
 
 
 class Run:
@@ -120,8 +125,9 @@ class Run:
 
     def go(self, workers: int | None, stop: Callable[[], bool], report: Callable[[Progress], None]) -> TrainResult:
         """Take all steps that are left, measure the margin, and say what came of it."""
-        board = Board(self.output, self.state.step) if self.devices.leads else None
+        board = None
         try:
+            board = Board(self.output, self.state.step) if self.devices.leads else None
             scores, interrupted = self.loop(board, workers, stop, report)
             if not interrupted and self.devices.leads:
                 self.measure()
@@ -132,6 +138,11 @@ class Run:
             raise NotSaved(
                 f"{self.output}: {error.strerror or error} ({error.filename or 'a file of the run'}); the last state saved is as it "
                 "was: make room and resume"
+            ) from error
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise InvalidSettings(
+                f"{self.devices.device}: {self.settings.batch + self.real} samples of {self.settings.crop} pixels do not fit into its memory: "
+                "set a smaller batch, real_batch or crop"
             ) from error
         finally:
             if board is not None:
@@ -148,6 +159,11 @@ class Run:
         if state.step == 0:
             scores = self.judged(board)
             state.first = scores["rmse_cloudy"]
+            if not scores["samples"] and self.devices.leads:
+                raise InvalidStore(
+                    f"none of {settings.validation_samples} validation samples has clouds over known ground: set more "
+                    "validation_samples, or catalogue more pairs of split val"
+                )
             self.save()
         clock, waited, since = time.perf_counter(), 0.0, state.step
         loader = self.loader(workers)
@@ -206,6 +222,10 @@ class Run:
                 "%.0f %% of it waiting", told.epoch, state.step, scores["rmse_cloudy"], state.first,
                 scores.get("psnr", math.nan), 1 / told.rate, 100 * told.wait_share,
             )  # fmt: skip
+            if math.isnan(scores["rmse_cloudy"]):
+                raise NotFinite(
+                    f"step {state.step}: what the network makes is not finite: train anew with a lower `rate`"
+                )
             if scores["rmse_cloudy"] < state.best:
                 state.best = scores["rmse_cloudy"]
                 self.release(scores)
@@ -276,19 +296,7 @@ class Run:
 
 def main() -> None:
     """Command line: `--set name=value` changes a setting of the preset. Exit status 130 where ctrl-C stopped the run."""
-    parser = argparse.ArgumentParser(description="Train SRG-GAN on a chip store")
-    parser.add_argument("--store", type=Path, required=True, help="Folder of chips")
-    parser.add_argument("--output", type=Path, required=True, help="Folder of the run")
-    parser.add_argument("--preset", default="small", help="tiny, small, base, seed, or a YAML file")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="A setting, like losses.style=0"
-    )
-    parser.add_argument("--resume", action="store_true", help="Go on where the run in --output stopped")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--workers", type=int, help="Processes that make batches ahead")
-    parser.add_argument("--threads", type=int, default=0, help="Threads of the CPU; 0: torch's choice")
-    parser.add_argument("--vgg-weights", type=Path, help="VGG-16 weights, .safetensors or torchvision's .pth")
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -301,7 +309,8 @@ def main() -> None:
             workers=arguments.workers, vgg_weights=arguments.vgg_weights, stop=lambda: bool(asked),
         )  # fmt: skip
     except ModelError as error:
-        sys.exit(f"error: {error}")
+        LOG.error("error: %s", error)
+        sys.exit(1 if isinstance(error, NotSaved | NotFinite) else 2)
     if result.interrupted:
         LOG.info("interrupted after step %d; the same command with --resume goes on", result.step)
         sys.exit(130)

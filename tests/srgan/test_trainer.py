@@ -20,6 +20,7 @@ from srgan.dataset import Batch, SampleMaker
 from srgan.devices import Devices, pick
 from srgan.errors import InvalidCheckpoint, InvalidSettings, InvalidStore, ModelError, NotFinite, NotSaved
 from srgan.loader import spare_processes
+from srgan.lock import alone
 from srgan.losses import SupervisedLosses
 from srgan.settings import TrainSettings, load_settings
 from srgan.state import TrainState
@@ -406,3 +407,59 @@ def test_a_store_without_validation_chips(tmp_path, store):
         (folder / chip["id"]).symlink_to(store.folder / chip["id"])
     with pytest.raises(InvalidStore, match="has no chip of split 'val': it has"):
         train(ChipStore(folder), tmp_path / "run", SETTINGS)
+
+
+def test_one_training_a_folder(tmp_path, store):
+    with alone(tmp_path), pytest.raises(NotSaved, match="another training is at work in it"):
+        train(store, tmp_path, SETTINGS)
+    assert not (tmp_path / "last.safetensors").exists()
+    with alone(tmp_path):
+        pass  # it was given back
+
+
+def test_an_output_that_is_a_file(tmp_path, store):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(NotSaved, match=r"out: cannot be written to .*train in another folder"):
+        train(store, tmp_path / "out", SETTINGS)
+
+
+def test_a_tensorboard_folder_that_is_a_file(tmp_path, store):
+    (tmp_path / "tensorboard").write_text("")
+    with pytest.raises(NotSaved, match="tensorboard"):
+        train(store, tmp_path, SETTINGS)
+
+
+def test_weights_that_leave_the_finite_end_the_run_before_they_are_saved(tmp_path, store, monkeypatch):
+    def spoil(self: Stepper, _: Batch) -> dict[str, float]:
+        for parameter in self.state.average.parameters():
+            parameter.data.fill_(math.nan)
+        return {"total": 1.0}
+
+    monkeypatch.setattr(Stepper, "update", spoil)
+    with pytest.raises(NotFinite, match="step 2: what the network makes is not finite"):
+        train(store, tmp_path, SETTINGS)
+    assert state_step(tmp_path / "last.safetensors") == 0
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_validation_that_says_nothing_is_told_before_the_first_step(tmp_path, store, monkeypatch):
+    monkeypatch.setattr("srgan.validation.LEAST_PIXELS", 10**9)
+    with pytest.raises(InvalidStore, match="none of 2 validation samples has clouds over known ground"):
+        train(store, tmp_path, SETTINGS)
+
+
+def test_a_device_without_enough_memory(tmp_path, store, monkeypatch):
+    def full(_: Stepper, __: Batch) -> dict[str, float]:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(Stepper, "update", full)
+    with pytest.raises(InvalidSettings, match="2 samples of 64 pixels do not fit into its memory: set a smaller batch"):
+        train(store, tmp_path, SETTINGS)
+
+
+def test_what_a_begun_run_logged_is_not_there_twice(tmp_path, store):
+    (tmp_path / "log.jsonl").write_text('{"step": 0, "validation/rmse": 1.0}\n{"step": 7}\n')
+    train(store, tmp_path, changed(epochs=1))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps.count(0) == 1
+    assert 7 not in steps
