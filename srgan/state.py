@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,43 @@ from srgan.errors import InvalidCheckpoint, NotSaved
 from srgan.generator import Generator
 from srgan.settings import TrainSettings, make_settings
 
-VERSION = "2"
+VERSION = "3"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run learns from, besides its settings: with other material a resumed run would go on with other batches."""
+
+    split_hash: str = ""
+    chips: str = ""
+    """Digest of the store's list of chips."""
+    processes: int = 1
+
+    def require(self, then: Material, path: Path) -> None:
+        """Raise InvalidCheckpoint where a run that began with `then` cannot go on with this."""
+        way = "or train anew in another folder"
+        if then.split_hash != self.split_hash:
+            raise InvalidCheckpoint(
+                f"{path} was trained on another split ({then.split_hash[:12]}..., now {self.split_hash[:12]}...): resume with the "
+                f"chips that it began with, {way}"
+            )
+        if then.chips != self.chips:
+            raise InvalidCheckpoint(
+                f"{path} was trained on other chips ({then.chips[:12]}..., now {self.chips[:12]}...): resume with those, {way}"
+            )
+        if then.processes != self.processes:
+            raise InvalidCheckpoint(
+                f"{path} was trained by {then.processes} processes, now there are {self.processes}: start as many, {way}"
+            )
 
 
 class TrainState:
     """Generator, its moving average, discriminator, optimisers and counters of a run."""
 
-    def __init__(self, settings: TrainSettings, device: torch.device, split_hash: str = "") -> None:
+    def __init__(self, settings: TrainSettings, device: torch.device, material: Material | None = None) -> None:
         torch.manual_seed(settings.seed)
-        self.settings, self.device, self.split_hash = settings, device, split_hash
+        self.settings, self.device, self.material = settings, device, material or Material()
         self.generator = Generator(settings.spec)
         if settings.start:
             start = load_checkpoint(settings.start)
@@ -76,7 +104,7 @@ class TrainState:
         meta = {
             "version": VERSION,
             "settings": self.settings.model_dump_json(),
-            "split_hash": self.split_hash,
+            "material": json.dumps(asdict(self.material)),
             "counters": json.dumps(counters),
         }
         blob = format_tensors(
@@ -91,10 +119,12 @@ class TrainState:
             ) from error
 
     @classmethod
-    def load(cls, path: Path, settings: TrainSettings, device: torch.device, split_hash: str = "") -> TrainState:
+    def load(
+        cls, path: Path, settings: TrainSettings, device: torch.device, material: Material | None = None
+    ) -> TrainState:
         """The state that `save` wrote.
 
-        Raises InvalidCheckpoint where the file is none, or of other settings or another split than those given.
+        Raises InvalidCheckpoint where the file is none, or of other settings or other material than those given.
         """
         try:
             with safe_open(path, "pt") as file:
@@ -104,18 +134,16 @@ class TrainState:
                 raise InvalidCheckpoint(f"{path} is no training state of this version: train anew in another folder")
             then = make_settings(json.loads(meta["settings"]), str(path))
             counters: dict[str, Any] = json.loads(meta["counters"])
+            began = Material(**json.loads(meta["material"]))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise InvalidCheckpoint(
                 f"{path} is no training state ({' '.join(str(error).split()):.80}): train anew in another folder"
             ) from error
         compare(then, settings, path)
-        if meta["split_hash"] != split_hash:
-            raise InvalidCheckpoint(
-                f"{path} was trained on another split ({meta['split_hash'][:12]}..., now {split_hash[:12]}...): "
-                "resume with the chips that it began with, or train anew in another folder"
-            )
+        material = material or Material()
+        material.require(began, path)
         # The weights to start from came with the state: the checkpoint that they were taken from may be gone.
-        state = cls(settings.model_copy(update={"start": ""}), device, split_hash)
+        state = cls(settings.model_copy(update={"start": ""}), device, material)
         state.settings = settings
         try:
             state._fill(tensors)

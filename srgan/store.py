@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -106,6 +107,9 @@ class ChipStore:
             if tuple(manifest.get("bands", BANDS)) != BANDS:
                 raise ValueError(f"its bands are not {' '.join(BANDS)}")
             self.chips = tuple(_chip(row, folder) for row in manifest["chips"])
+            listed = json.dumps(manifest["chips"], sort_keys=True)
+            self.digest: str = hashlib.sha256(listed.encode()).hexdigest()
+            """Of what the manifest says of its chips."""
             _check_apart(self.chips)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise InvalidStore(

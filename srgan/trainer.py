@@ -36,7 +36,7 @@ from srgan.losses import SupervisedLosses
 from srgan.margin import measure_margin
 from srgan.progress import Progress, TrainResult
 from srgan.settings import TrainSettings, load_settings, parse_overrides
-from srgan.state import TrainState
+from srgan.state import Material, TrainState
 from srgan.steps import Stepper
 from srgan.store import ChipStore
 from srgan.validation import STREAM, validate
@@ -81,10 +81,11 @@ def train(
         vgg = load_vgg(vgg_weights).to(devices.device) if settings.losses.needs_vgg else None
         with alone(output, leads=devices.leads):
             _check_last(last, resume=resume)  # another may have begun, and ended, meanwhile
+            material = Material(store.split_hash, store.digest, devices.world)
             if resume:
-                state = TrainState.load(last, settings, devices.device, store.split_hash)
+                state = TrainState.load(last, settings, devices.device, material)
             else:
-                state = TrainState(settings, devices.device, store.split_hash)
+                state = TrainState(settings, devices.device, material)
             run = Run(state, SupervisedLosses(vgg), devices, output, makers)
             return run.go(workers, stop or (lambda: False), report or (lambda _: None))
 
@@ -253,7 +254,7 @@ class Run:
                 "data": "; ".join(
                     f"{name}: {dates} clear dates of {', '.join(groups)}" for name, (dates, groups) in chips.items()
                 ),
-                "split_hash": state.split_hash,
+                "split_hash": state.material.split_hash,
                 "settings": self.settings.model_dump(mode="json"),
                 "step": state.step,
                 "steps": self.steps,
@@ -298,8 +299,7 @@ def main() -> None:
     """Command line: `--set name=value` changes a setting of the preset. Exit status 130 where ctrl-C stopped the run."""
     arguments = parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(arguments.threads or torch.get_num_threads())
     asked: list[bool] = []
     signal.signal(signal.SIGINT, lambda *_: asked.append(True))
     try:

@@ -23,7 +23,7 @@ from srgan.loader import spare_processes
 from srgan.lock import alone
 from srgan.losses import SupervisedLosses
 from srgan.settings import TrainSettings, load_settings
-from srgan.state import TrainState
+from srgan.state import Material, TrainState
 from srgan.steps import Stepper, clear_images, gan_weight, other_triple, rate_at
 from srgan.store import ChipStore
 from srgan.trainer import Progress, train
@@ -219,10 +219,18 @@ def test_resuming_with_other_settings_is_refused(tmp_path, values, said):
         TrainState.load(tmp_path / "last.safetensors", changed(**values), CPU)
 
 
-def test_resuming_on_another_split_is_refused(tmp_path):
-    TrainState(SETTINGS, CPU, "a" * 64).save(tmp_path / "last.safetensors")
-    with pytest.raises(InvalidCheckpoint, match=r"another split \(aaaaaaaaaaaa\.\.\., now bbbbbbbbbbbb"):
-        TrainState.load(tmp_path / "last.safetensors", SETTINGS, CPU, "b" * 64)
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (Material("b" * 64, "c" * 64, 2), r"another split \(aaaaaaaaaaaa\.\.\., now bbbbbbbbbbbb"),
+        (Material("a" * 64, "d" * 64, 2), r"other chips \(cccccccccccc\.\.\., now dddddddddddd"),
+        (Material("a" * 64, "c" * 64, 1), "trained by 2 processes, now there are 1"),
+    ],
+)
+def test_resuming_on_other_material_is_refused(tmp_path, now, said):
+    TrainState(SETTINGS, CPU, Material("a" * 64, "c" * 64, 2)).save(tmp_path / "last.safetensors")
+    with pytest.raises(InvalidCheckpoint, match=said):
+        TrainState.load(tmp_path / "last.safetensors", SETTINGS, CPU, now)
 
 
 def test_states_that_are_none(tmp_path, store):
@@ -234,7 +242,7 @@ def test_states_that_are_none(tmp_path, store):
         train(store, tmp_path, SETTINGS)
     with pytest.raises(InvalidCheckpoint, match="no training state"):
         train(store, tmp_path, SETTINGS, resume=True)
-    TrainState(SETTINGS, CPU, "made").save(last)
+    TrainState(SETTINGS, CPU, Material("made")).save(last)
     last.write_bytes(last.read_bytes()[:-1000])
     with pytest.raises(InvalidCheckpoint, match="no training state"):
         train(store, tmp_path, SETTINGS, resume=True)
@@ -252,7 +260,7 @@ import resource, signal, sys, torch
 from pathlib import Path
 from srgan.errors import NotSaved
 from srgan.settings import load_settings
-from srgan.state import TrainState
+from srgan.state import Material, TrainState
 settings = load_settings("tiny", {SMALL!r})
 state, last = TrainState(settings, torch.device("cpu")), Path(sys.argv[1])
 state.save(last)
