@@ -88,6 +88,8 @@ def check(frame: geopandas.GeoDataFrame, name: str) -> None:
     _refuse(frame, frame["id"].duplicated(), name, "its id is there twice")
     splits = frame["group"].map(frame.groupby("group")["split"].nunique())
     _refuse(frame, splits > 1, name, "its group {group} is in more than one split")
+    groups = frame["place"].map(frame.groupby("place")["group"].nunique())
+    _refuse(frame, groups > 1, name, "its place {place} is in more than one group")
     _refuse(frame, (frame["role"] == "pair") & frame["cloudy_href"].isna(), name, "is a pair without cloudy_href")
     without = (frame["reason"] == "") != (frame["quality"] == "ok")
     _refuse(frame, without, name, "quality {quality} with the reason {reason!r}: `ok` has none, all others have one")

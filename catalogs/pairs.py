@@ -18,6 +18,7 @@ from typing import Any, Self
 import geopandas
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import shapely
 
 from catalogs.errors import InvalidItem, InvalidQuery
 from catalogs.pair_columns import COLUMNS, ROLES, Role, check, typed
@@ -109,7 +110,7 @@ class PairTable:
         try:
             schema = pq.read_schema(path)
             stated = json.loads((schema.metadata or {}).get(_KEY, b"null"))
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
             raise InvalidItem(f"{where}: is no GeoParquet file ({_one_line(error)}): {again}") from None
         if not isinstance(stated, dict):
             raise InvalidItem(f"{where}: is Parquet, but no pair table of decloud (its metadata are missing): {again}")
@@ -120,7 +121,7 @@ class PairTable:
             raise InvalidItem(f"{where}: lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: {again}")
         try:
             frame = geopandas.read_parquet(path)
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, shapely.errors.ShapelyError, OSError, ValueError) as error:
             raise InvalidItem(f"{where}: cannot be read ({_one_line(error)}): {again}") from None
         if frame.empty:
             raise InvalidItem(f"{where}: holds no row: {again}")

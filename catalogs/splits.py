@@ -76,7 +76,7 @@ class Splits:
             raise InvalidQuery(
                 f"{path}: cannot be read: {error.strerror}: give a file of splits, or official"
             ) from None
-        except (UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
+        except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
             raise InvalidQuery(f"{path}: is neither YAML nor JSON: {' '.join(str(error).split())}") from None
         if not isinstance(content, dict) or not content:
             raise InvalidQuery(f"{path}: holds no splits: write lines like `ROIs1158_spring_39: test`")

@@ -118,7 +118,7 @@ def make_chips(request: TrainRequest, progress: Progress) -> Chips:
         splits = Splits.read(request.splits) if request.splits is not None else None
         folder = request.output / CHIPS
         tables = [PairTable.read(path) for path in request.pairs]
-        manifest = write_store(tables, folder, splits=splits, progress=progress)
+        manifest = write_store(tables, folder, splits=splits, needed=("train", "val"), progress=progress)
         left_out = tuple(f"{what}: {reason}" for what, reason in manifest["left_out"])
     store = ChipStore(folder)
     names = [chip.split for chip in store.chips]

@@ -62,13 +62,14 @@ def write_store(
     folder: Path,
     *,
     splits: Splits | None = None,
+    needed: Sequence[str] = (),
     progress: Progress = silent,
     workers: int = WORKERS,
 ) -> dict[str, Any]:
     """Write the usable chips of `tables` into the store `folder` and return its manifest.
 
     Usable are pairs and clear ground of quality `ok`, and pairs without cloud as ground. splits: given anew for every group,
-    instead of those of the tables. progress: stage `chips`. workers: chips that are made side by side.
+    instead of those of the tables. needed: splits that must have a chip, known before one is made. progress: stage `chips`. workers: chips that are made side by side.
 
     Postconditions: the manifest names exactly the places with usable rows, less those in its `left_out`; a second call
     writes no chip. Raises InvalidSettings where nothing is usable, a group is in two splits, two tables name one place,
@@ -81,6 +82,12 @@ def write_store(
     places = _usable(apart)
     if not places:
         raise InvalidSettings("the pair tables hold no usable chip: see their columns quality and reason")
+    there = {str(rows["split"].iloc[0]) for _, rows in places.values()}
+    if missing := [name for name in needed if name not in there]:
+        raise InvalidSettings(
+            f"the pair tables hold no usable chip of split {missing[0]!r}, only of {', '.join(sorted(there))}: "
+            "name groups for it with --splits FILE"
+        )
     with locked(folder / ".lock"):
         before = _named(folder)
         try:
@@ -124,7 +131,7 @@ def _usable(tables: Sequence[PairTable]) -> Places:
     for table in tables:
         good = table.frame[table.frame["quality"].isin(("ok", "no_cloud"))]
         for place, rows in good.groupby("place"):
-            if not _ID.fullmatch(str(place)):
+            if not _ID.fullmatch(str(place)) or place == MANIFEST:
                 raise InvalidSettings(f"{table.name}: place {place!r} cannot name a folder: make the table again")
             if place in found:
                 raise InvalidSettings(f"place {place} is in {found[str(place)][0]} and in {table.name}: leave one out")

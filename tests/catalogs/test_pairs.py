@@ -233,6 +233,11 @@ def spoil_split(arrow: Any) -> Any:
     return arrow.set_column(arrow.schema.names.index("split"), "split", [values])
 
 
+def spoil_geometry(arrow: Any) -> Any:
+    index = arrow.schema.names.index("geometry")
+    return arrow.set_column(index, arrow.schema.field(index), [[b"garbage"] * arrow.num_rows])
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -248,6 +253,8 @@ def spoil_split(arrow: Any) -> Any:
         (lambda path: rewritten(path, lambda table: table.slice(0, 0)), "holds no row"),
         (lambda path: rewritten(path, lambda table: table, {"version": 2}), "is of version 2, version 1 is read"),
         (lambda path: rewritten(path, lambda table: table, {"layout": "x"}), "layout 'x' is none of"),
+        (lambda path: rewritten(path, spoil_geometry), "cannot be read"),
+        (lambda path: pq.write_table(pq.read_table(path).replace_schema_metadata({b"declouder": b"[" * 100_000}), path), "is no GeoParquet file"),
         (lambda path: rewritten(path, spoil_split), "groups or splits were altered since it was made"),
         (lambda path: rewritten(path, lambda table: table.slice(0, 1)), "groups or splits were altered"),
         (lambda path: rewritten(path, lambda table: table, {"split_hash": "0"}), "groups or splits were altered"),

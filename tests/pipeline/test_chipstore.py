@@ -113,6 +113,12 @@ def test_what_is_written_is_what_srgan_reads(tmp_path, table, series):
     assert not (store / ".lock").exists()
 
 
+def test_a_split_without_chips_is_told_before_one_is_made(tmp_path, table):
+    with pytest.raises(InvalidSettings, match=r"no usable chip of split 'test', only of train, val: .*--splits"):
+        write_store(table, tmp_path / "store", needed=("train", "test"))
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_second_call_reads_and_writes_no_chip(tmp_path, table, monkeypatch):
     store = tmp_path / "store"
     first = write_store(table, store)
