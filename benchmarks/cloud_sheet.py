@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("docs/clouds.png"))
-    parser.add_argument("--seed", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=300)
     arguments = parser.parse_args()
     titles = ("real, clear", *KINDS, "transplant")
     sheet = Image.new("RGB", (len(titles) * TILE, LINE + (len(CHIPS) + 1) * 2 * TILE + LINE), "white")
