@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import reduce
+from dataclasses import dataclass
+from functools import cached_property, reduce
 from typing import NamedTuple
 
 import torch
@@ -64,7 +65,8 @@ class Clouded(NamedTuple):
     """(B, 1, H, W) 1 where the shadow of a cloud, however faint, changes the ground."""
 
 
-class _Slab(NamedTuple):
+@dataclass(frozen=True)
+class _Slab:
     """A layer over the tile, ready for the bands; maps (H, W) by size of the band's pixels."""
 
     tau: Maps
@@ -76,6 +78,29 @@ class _Slab(NamedTuple):
     """None = haze."""
     height: float
     radius: float
+
+    @cached_property
+    def white(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """R and T^2 by size of pixel, for all bands in which the cloud absorbs next to nothing."""
+        found = {}
+        for pixel, tau in self.tau.items():
+            reflected, passed = optics.two_stream(tau, optics.ASYMMETRY[self.phase or "water"])
+            found[pixel] = reflected, passed.square_()
+        return found
+
+    def layer(self, band: int) -> tuple[Tensor, Tensor]:
+        """R and T^2 (H, W) in a band."""
+        row = optics.TABLE[band]
+        tau = self.tau[row.pixel]
+        if self.phase is None:
+            thinner = tau * (row.wavelength / 0.55) ** -optics.HAZE_SLOPE
+            reflected, passed = optics.two_stream(thinner, optics.HAZE_ASYMMETRY)
+        else:
+            absorbed = optics.coalbedo(band, self.phase, self.radius)
+            if absorbed < optics.LEAST_COALBEDO:
+                return self.white[row.pixel]
+            reflected, passed = optics.two_stream(tau, optics.ASYMMETRY[self.phase], absorbed)
+        return reflected, passed.square_()
 
 
 def add_clouds(image: Tensor, valid: Tensor, skies: Sequence[Sky], generators: Sequence[torch.Generator]) -> Clouded:
@@ -113,12 +138,12 @@ def _cover(image: Tensor, valid: Tensor, sky: Sky, generator: torch.Generator, i
         shadow |= lost > 0
     changed = (cloud | shadow) & valid
     for band, row in enumerate(optics.TABLE):
-        seen, passed = image[band], torch.ones_like(nothing)
+        seen, passed = image[band], torch.ones(())
         if shade:
             seen = torch.addcmul(seen, seen, shade[row.pixel], value=row.sky - 1)
         for slab in slabs:
             seen, through = _through(seen, slab, band, sky)
-            passed = through.mul_(passed)
+            passed = through * passed if passed.dim() else through
         torch.where(changed, seen.clamp(0, BRIGHTEST), image[band], out=into.image[band])
         torch.where(changed, 1 - passed, nothing, out=into.opacity[band])
         if row.band == "B03":
@@ -130,17 +155,9 @@ def _cover(image: Tensor, valid: Tensor, sky: Sky, generator: torch.Generator, i
 
 def _through(below: Tensor, slab: _Slab, band: int, sky: Sky) -> tuple[Tensor, Tensor]:
     """What a band sees of `below` (H, W) through a slab, and the share of the light from below that arrives, T^2."""
-    row = optics.TABLE[band]
-    tau = slab.tau[row.pixel]
-    if slab.phase is None:
-        tau = tau * (row.wavelength / 0.55) ** -optics.HAZE_SLOPE
-        reflected, passed = optics.two_stream(tau, optics.HAZE_ASYMMETRY)
-    else:
-        absorbed = optics.coalbedo(band, slab.phase, slab.radius)
-        reflected, passed = optics.two_stream(tau, optics.ASYMMETRY[slab.phase], absorbed)
+    reflected, passed = slab.layer(band)
     brightness, added = optics.air(band, slab.height, sky.sun_zenith, sky.moisture)
-    passed.mul_(passed)
-    lit = brightness if slab.light is None else slab.light[row.pixel] * brightness
+    lit = brightness if slab.light is None else slab.light[optics.TABLE[band].pixel] * brightness
     return optics.over(below, reflected, passed, lit, added), passed
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from torch.nn import functional as F
 
 TORUS = 128
 """Edge of an octave's lattice: the finest octave, with cells of two to four pixels, repeats after 256 pixels or more."""
+
+SMALL = 96
+"""Number of coefficients along an axis up to which they are refined by a matrix."""
 
 _SPREAD = 0.479365
 """Mean over the phase of the sum of squared cubic B-spline weights: white noise keeps this much of its variance along each axis."""
@@ -120,7 +124,12 @@ class NoiseField:
 def _refine(coarse: Tensor, old: Box, new: Box) -> Tensor:
     """The same spline on a lattice twice as fine: coefficients (channels, rows, cols) of the box `new` from those of the box `old`."""
     for dim in (2, 1):
-        (first, _), (low, high) = old[dim - 1], new[dim - 1]
+        (first, last), (low, high) = old[dim - 1], new[dim - 1]
+        if high - low <= SMALL:
+            # A product costs less than a dozen operations on a handful of numbers.
+            matrix = _subdivision(low - 2 * first, high - low, last - first)
+            coarse = matrix @ coarse if dim == 1 else coarse @ matrix.T
+            continue
         start = low // 2
         count = (high - 1) // 2 - start + 1
         left, here, right = (coarse.narrow(dim, start - first + step, count) for step in (-1, 0, 1))
@@ -129,6 +138,13 @@ def _refine(coarse: Tensor, old: Box, new: Box) -> Tensor:
         both = torch.stack((even, odd), dim + 1).flatten(dim, dim + 1)
         coarse = both.narrow(dim, low - 2 * start, high - low)
     return coarse
+
+
+@lru_cache(maxsize=4096)
+def _subdivision(start: int, fine: int, coarse: int) -> Tensor:
+    """Matrix (fine, coarse) from `coarse` coefficients to those at the half steps start .. start + fine - 1."""
+    places = torch.arange(start, start + fine)[:, None] - 2 * torch.arange(coarse)
+    return torch.tensor([0.75, 0.5, 0.125, 0.0])[places.abs().clamp(max=3)]
 
 
 @dataclass(frozen=True)

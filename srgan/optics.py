@@ -85,6 +85,9 @@ RADIUS = {"water": 10.0, "ice": 30.0}
 ASYMMETRY = {"water": 0.85, "ice": 0.78}
 """g: droplets in the visible and near infrared (Hu and Stamnes, J. Climate 6, 1993, figure 1); roughened crystals (Baum et al., JQSRT 146, 2014)."""
 
+LEAST_COALBEDO = 1e-3
+"""Absorption at an encounter that counts as none: a cloud of optical thickness 20 would take 2 % of the light."""
+
 HAZE_ASYMMETRY = 0.65
 """g of haze (Dubovik et al., J. Atmos. Sci. 59, 2002: 0.6 to 0.7 for urban and continental aerosol)."""
 
@@ -110,7 +113,7 @@ def two_stream(tau: Tensor, asymmetry: float, absorbed: float = 0.0) -> tuple[Te
 
     R + T + A = 1 with A >= 0; both are monotone in tau; tau = 0 gives exactly R = 0 and T = 1.
     """
-    if absorbed < 1e-3:
+    if absorbed < LEAST_COALBEDO:
         scaled = tau * ((1 - asymmetry) / 2)
         reflected = scaled / (1 + scaled)
         return reflected, 1 - reflected

@@ -89,7 +89,8 @@ class ThicknessField:
 
         Edges and structures are at least `soft` pixels wide.
         """
-        total = self.flow.view(self.field, top, left, rows, cols, finest=soft, step=2)
+        step = 2 ** min(max(int(math.log2(max(soft, 1.0))), 1), 3)
+        total = self.flow.view(self.field, top, left, rows, cols, finest=soft, step=step)
         # Little cloud takes most of the direct light, so a shadow is darker further out than its cloud is bright.
         width = max(soft, self.shape.edge / self.resolution / 3)
         return self._thickness(total, level), self._edge(total, level, width, soft / 2)
