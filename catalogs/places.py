@@ -7,7 +7,7 @@ their names only, never on the order in which a file system lists them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, get_args
@@ -164,11 +164,13 @@ def find_places(
     return found
 
 
-def ordered(places: list[Place], rejects: list[Reject], root: str, layout: Layout, guard: int = 0) -> Found:
-    """`Found` in the order that every layout promises."""
+def ordered(entries: Iterable[Place | Reject], root: str, layout: Layout, guard: int = 0) -> Found:
+    """`Found` of all entries, in the order that every layout promises."""
+    entries = tuple(entries)
+    rejects = {entry for entry in entries if isinstance(entry, Reject)}
     return Found(
-        tuple(sorted(places, key=lambda place: place.id)),
-        tuple(sorted(set(rejects), key=lambda reject: (reject.path, reject.reason))),
+        tuple(sorted((entry for entry in entries if isinstance(entry, Place)), key=lambda place: place.id)),
+        tuple(sorted(rejects, key=lambda reject: (reject.path, reject.reason))),
         guard,
         root,
         layout,

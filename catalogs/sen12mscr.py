@@ -61,16 +61,12 @@ def find_pairs(root: str, splits: Splits, progress: Progress) -> Found:
         first = sides.setdefault(key, {}).setdefault(side, path)
         if first != path:
             rejects.append(Reject(str(path), f"a second file of this name; read is {first}"))
-    places: list[Place] = []
+    entries: list[Place | Reject] = []
     with headers_only():
         for number, (key, paths) in enumerate(sorted(sides.items()), 1):
             progress("headers", number, len(sides))
-            for entry in _place(key, paths, splits):
-                if isinstance(entry, Place):
-                    places.append(entry)
-                else:
-                    rejects.append(entry)
-    return ordered(places, rejects, root, "sen12mscr")
+            entries.extend(_place(key, paths, splits))
+    return ordered([*entries, *rejects], root, "sen12mscr")
 
 
 def _place(key: Key, paths: Mapping[str, Path], splits: Splits) -> Iterator[Place | Reject]:

@@ -94,7 +94,7 @@ def find_series(root: str, splits: Splits, progress: Progress) -> Found:
             rejects.append(Reject(str(path), f"a second image of this patch and date or number; read is {twin}"))
             continue
         dated[number] = (date, path)
-    places: list[Place] = []
+    entries: list[Place | Reject] = []
     dropped: dict[str, list[Path]] = {}
     with headers_only():
         for done, (key, sensors) in enumerate(sorted(series.items()), 1):
@@ -105,16 +105,12 @@ def find_series(root: str, splits: Splits, progress: Progress) -> Found:
                     path for _, path in [*sensors["s2"].values(), *sensors["s1"].values()]
                 )
                 continue
-            for entry in _place(key, group, sensors, splits):
-                if isinstance(entry, Place):
-                    places.append(entry)
-                else:
-                    rejects.append(entry)
+            entries.extend(_place(key, group, sensors, splits))
     for group, paths in dropped.items():
         folder = os.path.commonpath([path.parent for path in paths])
         reason = f"{group} is {contradiction(group)}: left out; to use it, name its split in a file (--splits FILE)"
         rejects.append(Reject(folder, reason))
-    return ordered(places, rejects, root, "sen12mscr-ts")
+    return ordered([*entries, *rejects], root, "sen12mscr-ts")
 
 
 def _place(key: Key, group: str, sensors: Mapping[str, _Dated], splits: Splits) -> Iterator[Place | Reject]:

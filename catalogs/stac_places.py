@@ -81,7 +81,7 @@ def find_stac(
     near = too_near([place.geometry for place in places], [place.split for place in places], NEAR)
     kept = [place for number, place in enumerate(places) if number not in near]
     where = root if is_remote(root) or not Path(root).exists() else absolute(root)
-    return ordered(kept, rejects, where, "stac", guard + len(places) - len(kept))
+    return ordered([*kept, *rejects], where, "stac", guard + len(places) - len(kept))
 
 
 def _items(root: str, query: Query) -> tuple[list[SceneItem], list[Reject]]:

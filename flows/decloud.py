@@ -11,16 +11,16 @@ from __future__ import annotations
 import logging
 from typing import Annotated, Any
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.tasks import Task, exponential_backoff
+from prefect.tasks import Task
 from pydantic import Field
 
 from catalogs.errors import CatalogError, SourceUnavailable
 from flows.artifacts import publish_run, publish_scene
 from flows.embedded import plain_errors
 from flows.execution import SceneWork, decloud_one, run_all
+from flows.patience import patient_task
 from flows.request import AreaRequest, SceneRequest
 from flows.selection import Selection, select
 from flows.summary import RunSummary, SceneSummary
@@ -29,10 +29,6 @@ from pipeline.errors import PipelineError
 from pipeline.hrefs import without_credentials
 from pipeline.progress import Progress
 from srgan.errors import ModelError
-
-RETRIES = 3
-FIRST_WAIT = 10.0
-"""Seconds before the first retry; each further wait is twice as long, and up to half as long again by chance."""
 
 
 class SceneNotDone(Exception):
@@ -59,31 +55,13 @@ def may_pass(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool
     return isinstance(error, SourceUnavailable)
 
 
-@task(
-    name="search",
-    task_run_name="search",
-    retries=RETRIES,
-    retry_delay_seconds=exponential_backoff(FIRST_WAIT),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=may_pass,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@patient_task("search", may_pass)
 def search_task(request: AreaRequest | SceneRequest) -> Selection:
     """Find the scenes of a request."""
     return select(request)
 
 
-@task(
-    name="decloud-scene",
-    task_run_name="{name}",
-    retries=RETRIES,
-    retry_delay_seconds=exponential_backoff(FIRST_WAIT),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=may_pass,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@patient_task("decloud-scene", may_pass, run_name="{name}")
 def scene_task(name: str, work: SceneWork) -> SceneSummary:  # noqa: ARG001 - names the task run
     """Decloud one scene. Raises SceneNotDone where it has no product."""
     logger = get_run_logger()

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.tasks import Task, exponential_backoff
+from prefect.tasks import Task
 from pydantic import Field
 
 from catalogs.errors import CatalogError, SourceUnavailable
@@ -27,6 +27,7 @@ from flows.fitting import (
     write_page,
 )
 from flows.interrupts import checked
+from flows.patience import patient_task
 from flows.train_artifacts import Artifacts, publish_card
 from flows.train_request import TrainRequest
 from flows.train_watch import Lines
@@ -35,10 +36,6 @@ from pipeline.errors import PipelineError
 from srgan.archive import Format
 from srgan.errors import ModelError
 
-RETRIES = 3
-FIRST_WAIT = 10.0
-"""Seconds before reading pixels is tried again; each further wait is twice as long."""
-
 
 def may_pass(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's names
     """Whether doing the same again may help; `state` holds the error."""
@@ -46,16 +43,7 @@ def may_pass(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool
     return isinstance(error, SourceUnavailable) or (isinstance(error, PipelineError) and error.transient)
 
 
-@task(
-    name="chips",
-    task_run_name="chips",
-    retries=RETRIES,
-    retry_delay_seconds=exponential_backoff(FIRST_WAIT),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=may_pass,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@patient_task("chips", may_pass)
 def chips_task(request: TrainRequest) -> Chips:
     """Write the chips of the pair tables, or look at those that are named."""
     return make_chips(request, checked(Lines(get_run_logger().info).stage))

@@ -128,7 +128,8 @@ def read_record(file: Path, blob: bytes | None = None) -> ExportRecord:
             content = json.loads(archive.read(names[0]))
     except FileNotFoundError as error:
         raise InvalidExport(f"export {file}: no such file; `decloud export` makes one") from error
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
+        # A RuntimeError is how zipfile answers a compression or an encryption that it does not know.
         reason = getattr(error, "strerror", None) or "no zip archive, or truncated"
         raise InvalidExport(f"export {file}: cannot be read ({reason}): export or fetch it again") from error
     except (ValueError, RecursionError) as error:

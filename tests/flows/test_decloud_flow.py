@@ -179,7 +179,8 @@ def test_prefect_is_set_up_only_where_nobody_else_has(tmp_path: Path, monkeypatc
 def test_waits_grow_and_are_spread() -> None:
     from prefect.cache_policies import NO_CACHE
 
-    from flows.decloud import FIRST_WAIT, RETRIES, scene_task, search_task
+    from flows.decloud import scene_task, search_task
+    from flows.patience import FIRST_WAIT, RETRIES
 
     for task in (scene_task, search_task):
         assert task.retries == RETRIES
