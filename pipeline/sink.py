@@ -83,17 +83,17 @@ def as_bytes(data: np.ndarray) -> memoryview:
     return memoryview(little.reshape(-1).view("u1").data)
 
 
-def write_failed(error: Exception, path: Path, needed: int = 0) -> WriteFailed:
+def write_failed(error: Exception, path: Path, needed: int = 0, *, option: str = "--output") -> WriteFailed:
     """The WriteFailed that says in one line why `path` could not be written.
 
     `needed` is the number of bytes that were still to come: GDAL and others lose the error number, so a disk with less room than that
-    counts as full.
+    counts as full. `option` names the folder on the command line.
     """
     number = error.errno if isinstance(error, OSError) else None
     folder = next((parent for parent in path.parents if parent.is_dir()), Path())
     if number in _FULL or (number is None and shutil.disk_usage(folder).free < needed):
-        return WriteFailed(f"{path}: no space left on the disk: free some, or choose another --output")
+        return WriteFailed(f"{path}: no space left on the disk: free some, or choose another {option}")
     if number in _DENIED:
-        return WriteFailed(f"{path}: no permission to write: choose another --output")
+        return WriteFailed(f"{path}: no permission to write: choose another {option}")
     reason = " ".join(str(error).split()) or type(error).__name__
     return WriteFailed(f"{path}: cannot be written: {reason}")
