@@ -93,7 +93,7 @@ def picture_set(case: ShownCase, output: ShownOutput) -> dict[str, Picture]:
     """
     problem = case.problem
     _check(case, output)
-    known = case.known & np.isfinite(case.target).all(0)
+    known = case.known & _finite(case.target)
     low, high = stretch(case.target if known.any() else problem.image, problem.bands, known if known.any() else None)
     pictures = {
         "input": true_colour(problem.image, problem.bands, low, high, problem.valid),
@@ -120,7 +120,7 @@ def stretch(
     Each channel has its own black, which takes off the blue veil of L1C; the span is one for all, so that colours stay true.
     """
     pixels = image[_channels(bands)]
-    there: NDArray[np.bool_] = np.isfinite(pixels).all(0)
+    there = _finite(pixels)
     used = pixels[:, there if where is None else there & where]
     if used.shape[1] == 0:
         return np.zeros((3, 1, 1), np.float32), np.ones((3, 1, 1), np.float32)
@@ -142,7 +142,7 @@ def true_colour(
     Of an image that lacks one of the three its longest, middle and shortest band are shown.
     """
     chosen = image[_channels(bands)]
-    finite = np.isfinite(chosen).all(0)
+    finite = _finite(chosen)
     scaled = np.clip((np.where(finite, chosen, low) - low) / (high - low), 0, 1) ** (1 / _GAMMA)
     shown = finite if valid is None else finite & valid
     return np.where(shown[..., None], np.rint(scaled * 255).transpose(1, 2, 0), 0).astype(np.uint8)
@@ -195,6 +195,12 @@ def _bytes(values: NDArray[np.floating]) -> Picture:
     """0..1 as 0..255, what lies outside as the nearer end."""
     scaled: Picture = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
     return scaled
+
+
+def _finite(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(H, W), True where every band is finite."""
+    there: NDArray[np.bool_] = np.all(np.isfinite(image), axis=0)
+    return there
 
 
 def _errors(prediction: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.float32]:
