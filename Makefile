@@ -36,7 +36,7 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 # One call for everything, as two would look at every package twice.
 $(VENV)/.installed-dev: $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing declouder with the tools for tests into $(VENV) (torch is large: some minutes)"
-	@$(PIP) --editable '.[dev,csmask,s2cloudless,onnx]'
+	@$(PIP) --editable '.[dev,csmask,s2cloudless,onnx,evaluate]'
 	@touch $(VENV)/.installed $@
 
 install: $(VENV)/.installed

@@ -19,7 +19,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-CONDA_NAMES = {"torch": "pytorch"}
+CONDA_NAMES = {"torch": "pytorch", "opencv-python-headless": "py-opencv"}
 """PyPI's name -> conda-forge's, where they differ."""
 ONLY_CONDA = {"python", "pip", "distributed"}
 """In environment.yml for what is an extra of another package on PyPI (dask[distributed]), or the base."""
