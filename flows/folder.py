@@ -19,12 +19,12 @@ def output_folder(text: str | Path) -> Path:
     return Path(text)
 
 
-def check_folder(output: Path) -> None:
-    """Raise InvalidSettings where `output` is a file, lies below one, or has a name that no folder can have."""
+def check_folder(output: Path, option: str = "--output") -> None:
+    """Raise InvalidSettings, naming the option, where `output` is a file, lies below one, or has a name that no folder can have."""
     try:
         existing = next((path for path in (output, *output.absolute().parents) if path.exists()), None)
     except OSError as error:
         shown = str(output) if len(str(output)) <= 80 else f"{str(output)[:77]}..."
-        raise InvalidSettings(f"--output {shown}: {error.strerror}; name another folder") from None
+        raise InvalidSettings(f"{option} {shown}: {error.strerror}; name another folder") from None
     if existing is not None and not existing.is_dir():
-        raise InvalidSettings(f"--output {output}: {existing} is a file; name a folder")
+        raise InvalidSettings(f"{option} {output}: {existing} is a file; name a folder")

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -90,13 +90,20 @@ def noted(line: str) -> Iterator[None]:
 
 
 @contextmanager
-def told(folder: Path) -> Iterator[None]:
-    """Around a run that writes to `folder`: ctrl-C, whatever came of it, ends in one line and status 130."""
+def ending(how: Callable[[], str]) -> Iterator[None]:
+    """Around a command: ctrl-C, whatever came of it, ends in status 130 and one line, in which `how` says how to go on."""
     try:
         yield
-        check()
     except BaseException as error:
         if not (asked() or isinstance(error, KeyboardInterrupt)):
             raise
-        sys.stderr.write(f"interrupted: finished blocks are kept in {folder}; the same command goes on from there\n")
+        sys.stderr.write(f"interrupted: {how()}\n")
         raise typer.Exit(STATUS) from None
+
+
+@contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """`ending` of a run that writes products to `folder`."""
+    with ending(lambda: f"finished blocks are kept in {folder}; the same command goes on from there"):
+        yield
+        check()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from flows import options
-from flows.interrupts import STATUS, asked, check, checked
+from flows.interrupts import check, checked, ending
 from pipeline.errors import InvalidSettings
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def pairs(
     from flows.watch import watcher
     from pipeline.pairs import MAX_DAYS, build_pairs
 
-    with _told(output):
+    with ending(lambda: f"{output} is as it was before; the same command begins again"):
         with watcher(quiet=quiet) as told:
             found = find_places(
                 root,
@@ -107,18 +106,6 @@ def pairs(
 
 
 pairs.__doc__ = _HELP
-
-
-@contextmanager
-def _told(output: Path) -> Iterator[None]:
-    """Around the making of a table: ctrl-C, whatever came of it, ends in one line and status 130."""
-    try:
-        yield
-    except BaseException as error:
-        if not (asked() or isinstance(error, KeyboardInterrupt)):
-            raise
-        sys.stderr.write(f"interrupted: {output} is as it was before; the same command begins again\n")
-        raise typer.Exit(STATUS) from None
 
 
 def check_output(output: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -101,12 +99,13 @@ def train(
     from flows.fitting import check_output, leads
 
     check_output(output, resume=resume)
-    with _told(output):
+    with interrupts.ending(lambda: _how_to_go_on(output)):
         if prefect:
             # The flow goes on where there is a state; that there is one exactly with --resume was checked just now.
             trained = train_in_prefect(request, quiet=quiet)
         else:
             trained = train_directly(request, resume=resume, quiet=quiet)
+        interrupts.check()
     if leads():
         print_trained(trained, as_json=json)
 
@@ -159,21 +158,10 @@ def print_trained(trained: Trained, *, as_json: bool = False) -> None:
         sys.stdout.write(f"{name:<9} {value}\n")
 
 
-@contextmanager
-def _told(output: Path) -> Iterator[None]:
-    """Around a training: ctrl-C, whatever came of it, ends in one line that says how to go on, and in status 130."""
-    try:
-        yield
-        interrupts.check()
-    except BaseException as error:
-        if not (interrupts.asked() or isinstance(error, KeyboardInterrupt)):
-            raise
-        from flows.fitting import holds_state
+def _how_to_go_on(output: Path) -> str:
+    """What is left after ctrl-C, and what to do."""
+    from flows.fitting import holds_state
 
-        how = (
-            f"the training is kept in {output}; the same command with --resume goes on from there"
-            if holds_state(output)
-            else f"nothing was trained yet; the same command begins again, and keeps the chips that are in {output}"
-        )
-        sys.stderr.write(f"interrupted: {how}\n")
-        raise typer.Exit(interrupts.STATUS) from None
+    if holds_state(output):
+        return f"the training is kept in {output}; the same command with --resume goes on from there"
+    return f"nothing was trained yet; the same command begins again, and keeps the chips that are in {output}"
