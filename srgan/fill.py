@@ -1,13 +1,16 @@
 """The first guess under the clouds, without a learned weight but one spectrum: other dates first, then the clear surroundings.
 
-Strategy. Where a reference is valid, the guess is the mean of the references (weights fall with the distance in days).
-Elsewhere it is a normalised convolution over a pyramid (push-pull, Gortler et al., "The Lumigraph", 1996): clear pixels are
+Strategy. Where a reference is valid, the guess is the mean of the references (weights fall with the distance in days), each of them
+moved by its `drift`: by how much the scene's own clear pixels around differ from it (the residual compensation of STARFM's kin, Gao et
+al., IEEE TGRS 44, 2006, spread under the cloud). What a gain and an offset for the whole scene leave over varies slowly over the ground.
+Elsewhere the guess is a normalised convolution over a pyramid (push-pull, Gortler et al., "The Lumigraph", 1996): clear pixels are
 averaged level by level, and each level passes what it does not know to the next coarser one. Five halvings and three looks
 around bound the range by 160 pixels; what is nearer always leads. What no clear pixel reaches is the default spectrum. The network only ever adds to this guess.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -19,6 +22,10 @@ from srgan.layers import enlarge
 LEVELS = 5
 DAYS_HALF = 10.0
 """A reference at this distance in days weighs half of one of the same day."""
+CALM = 4
+"""Edge, pixels, of the cells in which a reference is compared with the scene."""
+FARTHEST = 0.1
+"""Reflectance: what differs more is no drift but a cloud that the mask missed, or another ground."""
 RINGS = (3, 2, 1)
 """Cells of the coarsest level, 32 pixels, within which to look for known pixels, the furthest first."""
 ENOUGH, ENOUGH_COARSE, ENOUGH_AROUND = 0.25, 0.02, 0.036
@@ -42,13 +49,32 @@ def first_guess(
     `image` (B, C, H, W) and `clear` (B, 1, H, W) 0..1, finite everywhere; `references` (B, T, C, H, W), finite, and
     `reference_valid` (B, T, 1, H, W) 0 or 1; `days` (B, T); `default` (B, C, 1, 1).
     """
-    other, support = mean_reference(references, reference_valid, days, image)
+    moved = references + drift(references, reference_valid, image, clear)
+    other, support = mean_reference(moved, reference_valid, days, image)
     # Clear pixels of the scene itself lead; references take part in the surroundings of what they do not cover.
     weight = clear + (1 - clear) * support
     known = clear * image + (1 - clear) * support * other
     surroundings = push_pull(known, weight, default)
     fill = torch.where(support > 0, other, surroundings)
     return Guess(clear * image + (1 - clear) * fill, support)
+
+
+def drift(references: Tensor, valid: Tensor, image: Tensor, clear: Tensor) -> Tensor:
+    """How far the scene is from each reference, known where both are clear and spread from there, (B, T, C, H, W).
+
+    0 where nothing clear is near. In cells of `CALM` pixels, so that no single pixel at a cloud's rim leads.
+    """
+    batch, dates = references.shape[:2]
+    if dates == 0:
+        return torch.zeros_like(references)
+    weight = valid * clear[:, None]
+    apart = (image[:, None] - references).clamp(-FARTHEST, FARTHEST) * weight
+    cells, weights = (F.avg_pool2d(part.flatten(0, 1), CALM) for part in (apart, weight))
+    spread = pull(cells, weights, LEVELS - int(math.log2(CALM)), torch.zeros_like(cells[:1, :, :1, :1]))
+    for _ in range(int(math.log2(CALM))):
+        spread = enlarge(spread)
+    by_date: Tensor = spread.unflatten(0, (batch, dates))
+    return by_date
 
 
 def mean_reference(references: Tensor, valid: Tensor, days: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,11 +90,20 @@ def mean_reference(references: Tensor, valid: Tensor, days: Tensor, like: Tensor
 def push_pull(known: Tensor, weight: Tensor, default: Tensor) -> Tensor:
     """Spread `known` (already multiplied by `weight`, 0..1) over the pixels of small weight, (B, C, H, W).
 
-    Equals `known` where weight is 1. At each level a cell that is known enough stands for itself, the others take what they
-    lack from the next coarser level; the coarsest looks around, further and further, before it takes the default.
+    Equals `known` where weight is 1.
+    """
+    coarse, share = F.avg_pool2d(known, 2), F.avg_pool2d(weight, 2)
+    return known + (1 - weight) * enlarge(pull(coarse, share, LEVELS - 1, default))
+
+
+def pull(known: Tensor, weight: Tensor, levels: int, default: Tensor) -> Tensor:
+    """Values for all cells, (B, C, H, W), from those that are known: `known` (already multiplied by `weight`, 0..1).
+
+    At each level a cell that is known enough stands for itself, the others take what they lack from the next coarser level, of
+    which there are `levels`; the coarsest looks around, further and further, before it takes the default.
     """
     sums, weights = [known], [weight]
-    for _ in range(LEVELS):
+    for _ in range(levels):
         sums.append(F.avg_pool2d(sums[-1], 2))
         weights.append(F.avg_pool2d(weights[-1], 2))
     spread = default
@@ -76,9 +111,9 @@ def push_pull(known: Tensor, weight: Tensor, default: Tensor) -> Tensor:
         around, around_weight = (F.avg_pool2d(part, 2 * ring + 1, 1, ring) for part in (sums[-1], weights[-1]))
         spread = _top_up(around, around_weight, ENOUGH_AROUND / (2 * ring + 1) ** 2, spread)
     spread = _top_up(sums[-1], weights[-1], ENOUGH_COARSE, spread)
-    for total, share in zip(sums[-2:0:-1], weights[-2:0:-1], strict=True):
+    for total, share in zip(sums[-2::-1], weights[-2::-1], strict=True):
         spread = _top_up(total, share, ENOUGH, enlarge(spread))
-    return known + (1 - weight) * enlarge(spread)
+    return spread
 
 
 def _top_up(total: Tensor, weight: Tensor, enough: float, other: Tensor) -> Tensor:

@@ -4,9 +4,11 @@ After Yang, Wang, Chen, Liu, Zou, Shi, "Structural Representation-Guided GAN for
 2025, DOI 10.1109/LGRS.2024.3516078. The branches and error feedback are described in `srgan.guidance`. Ours: any set of bands,
 any number of references, the first guess (`srgan.fill`) and the opacity,
 
-    restored = (1 - a) * cloudy + a * h,    h = clamp(guess + correction, 0, 1.6)
+    restored = (1 - a) * cloudy + a * h,    h = clamp(guess + s * correction, 0, 1.6)
 
-While it is trained, the clamp's gradient is that of the identity.
+While it is trained, the clamp's gradient is that of the identity. The strength s, 0 to 1, is not learned but measured on validation
+samples (`srgan.calibration`), apart for pixels with and without another date, and darker and brighter than the guess: where the
+correction does not help, s is 0 and the result is the guess. The error to expect is estimated by `srgan.uncertainty`.
 """
 
 from __future__ import annotations
@@ -25,12 +27,17 @@ from srgan.fill import first_guess
 from srgan.guidance import FINE_LEVELS, Branch, band_groups, fusion, smooth, sobel
 from srgan.layers import Block, Down, Pointwise, Up, channels_last, enlarge, zeroed
 from srgan.spec import GROUPS, ModelSpec
+from srgan.uncertainty import Seen, Uncertainty
 
 MAX_REFLECTANCE = 1.6
 """Upper bound of h: brighter than any ground, sun glint included."""
 
 STEEP = 0.02
 """Reflectance per pixel that makes one unit of the gradient branch's map: with 1, the first steps of Adam overshoot tenfold."""
+
+
+NEAR, DARKER = 9, 0.01
+"""Pixels over which the input is compared with the guess, and reflectance by which it is then wholly darker, or brighter."""
 
 
 class GeneratorOutput(NamedTuple):
@@ -44,12 +51,38 @@ class GeneratorOutput(NamedTuple):
     """(B, 4, H, W) predicted edge-preserving smoothing of the band groups, reflectance."""
     gradient: Tensor
     """(B, 8, H, W) predicted Sobel maps of the band groups, reflectance per pixel: four along x, four along y."""
+    uncertainty: Tensor
+    """(B, 4, H, W) absolute error to expect of `restored` in the band groups where it is replaced in full, reflectance, > 0."""
+
+
+class Draft(NamedTuple):
+    """What the generator has before strength and calibration come in, float32."""
+
+    image: Tensor
+    """(B, 13, H, W) the input, 0 where it is not known."""
+    guess: Tensor
+    """(B, 13, H, W) first guess."""
+    correction: Tensor
+    """(B, 13, H, W) what the network would add to it."""
+    opacity: Tensor
+    structure: Tensor
+    gradient: Tensor
+    doubt: Tensor
+    """(B, 4, H, W) what the uncertainty's head says, not calibrated."""
+    support: Tensor
+    """(B, 1, H, W) 1 where another date is valid, else 0."""
+    brighter: Tensor
+    """(B, 1, H, W) 0 where the input is darker than the guess around the pixel, 1 where it is brighter."""
+    bands: Tensor
+    """(B, 13, 1, 1) 1 where a band is present."""
 
 
 class Generator(nn.Module):
     """Cloudy tile, masks and references in, cloud-free tile out. Build it from a `ModelSpec`."""
 
     mean: Tensor
+    strength: Tensor
+    """(2, 2) 0..1, of the correction: without and with another date (rows), where darker and brighter than the guess (columns)."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -77,6 +110,8 @@ class Generator(nn.Module):
             )
         self.correction = zeroed(Pointwise(widths[0], 2 * bands))
         self.opacity = zeroed(Pointwise(widths[0], 1))
+        self.uncertainty = Uncertainty(widths[0])
+        self.register_buffer("strength", torch.ones(2, 2))
 
     def forward(
         self,
@@ -99,6 +134,19 @@ class Generator(nn.Module):
         Under autocast the trunk follows it; the first guess, the maps' ground and the heads stay in the input's precision.
         Raises InvalidSpec for other shapes and for more references.
         """
+        return self.finish(self.draft(cloudy, present, mask, valid, references, reference_valid, days))
+
+    def draft(
+        self,
+        cloudy: Tensor,
+        present: Tensor,
+        mask: Tensor,
+        valid: Tensor,
+        references: Tensor,
+        reference_valid: Tensor,
+        days: Tensor,
+    ) -> Draft:
+        """Everything that takes time; arguments as for `forward`."""
         self._check(cloudy, present, mask, valid, references, reference_valid, days)
         bands = present[:, :, None, None]
         finite = torch.isfinite(torch.where(bands > 0, cloudy, 0.0)).all(1, keepdim=True)
@@ -130,14 +178,28 @@ class Generator(nn.Module):
         with exactly(cloudy.device.type):
             offset, keep = self.correction(decoded).chunk(2, dim=1)
             opacity = torch.sigmoid(self.opacity(decoded) + 12 * (mask - 0.5))
-        # Through thin cloud the ground is still seen, in some bands better than in others: `keep` lets each band use it.
-        free = guess + self.spec.scale * offset + torch.tanh(keep) * (image - guess)
+            # Through thin cloud the ground is still seen, in some bands better than in others: `keep` lets each band use it.
+            correction = self.spec.scale * offset + torch.tanh(keep) * (image - guess)
+            level = F.avg_pool2d((image - guess)[:, 1:4].mean(1, keepdim=True) * known, NEAR, 1, NEAR // 2)
+            brighter = (0.5 + level / (2 * DARKER)).clamp(0, 1)
+            seen = Seen(image, guess, clear, mask, references, usable, present)
+            doubt = self.uncertainty(decoded.detach(), seen)
+        return Draft(image, guess, correction, opacity, structure, gradient, doubt, support, brighter, bands)
+
+    def finish(self, draft: Draft) -> GeneratorOutput:
+        """The result, by the strength and the calibration that the generator has now."""
+        dark, bright = self.strength[:, 0], self.strength[:, 1]
+        alone = dark[0] + (bright[0] - dark[0]) * draft.brighter
+        helped = dark[1] + (bright[1] - dark[1]) * draft.brighter
+        strength = alone + (helped - alone) * draft.support
+        free = draft.guess + strength * draft.correction
         fill = free.clamp(0.0, MAX_REFLECTANCE)
         if self.training:
             # Beyond the bounds a clamp has no slope: a network that a large step threw there would never come back.
             fill = free + (fill - free).detach()
-        restored = ((1 - opacity) * image + opacity * fill) * bands
-        return GeneratorOutput(restored, opacity, structure, gradient)
+        restored = ((1 - draft.opacity) * draft.image + draft.opacity * fill) * draft.bands
+        uncertainty = self.uncertainty.calibrated(draft.doubt)
+        return GeneratorOutput(restored, draft.opacity, draft.structure, draft.gradient, uncertainty)
 
     def _encode(
         self,

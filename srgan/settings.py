@@ -32,6 +32,9 @@ class LossWeights(BaseModel):
     structural: float = Field(1.0, ge=0, description="Structure map, and half of 1 - MS-SSIM")
     gradient_consistency: float = Field(1.0, ge=0, description="Gradient maps, and Sobel of each band")
     adversarial: float = Field(0.01, ge=0, description="The discriminator's opinion, after its ramp")
+    uncertainty: float = Field(
+        0.02, ge=0, description="Likelihood of the expected error; the image is the same without it"
+    )
 
     @property
     def needs_vgg(self) -> bool:

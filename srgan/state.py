@@ -24,7 +24,7 @@ from srgan.errors import InvalidCheckpoint, NotSaved
 from srgan.generator import Generator
 from srgan.settings import TrainSettings, make_settings
 
-VERSION = "3"
+VERSION = "4"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 

@@ -18,6 +18,7 @@ from srgan.losses import SupervisedLosses
 from srgan.settings import TrainSettings
 from srgan.spec import BANDS
 from srgan.state import TrainState
+from srgan.uncertainty import likelihood
 
 LOG = logging.getLogger(__name__)
 
@@ -80,6 +81,10 @@ class Stepper:
             output: GeneratorOutput = state.generator(*batch.inputs)
         triple = other_triple(settings.seed, state.step)
         raw = self.losses(output, target, batch.mask, known(batch), batch.present, triple)
+        # Of the truth, and not of what could be asked for: the error of a guess below an opaque cloud is an error.
+        raw["uncertainty"] = likelihood(
+            output.uncertainty, output.restored, batch.target, batch.mask, known(batch), batch.present
+        )
         weights = settings.losses.model_dump()
         losses = {name: weights[name] * term for name, term in raw.items() if weights[name]}
         if weight and state.discriminator is not None:

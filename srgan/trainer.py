@@ -23,8 +23,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save as format_tensors
 
+from srgan import calibration
 from srgan.atomic import write_atomic
 from srgan.board import Board
+from srgan.calibration import calibrate
 from srgan.checkpoint import load_checkpoint, save_checkpoint
 from srgan.command import parser
 from srgan.dataset import Batch, SampleMaker
@@ -35,6 +37,7 @@ from srgan.lock import alone
 from srgan.losses import SupervisedLosses
 from srgan.margin import measure_margin
 from srgan.progress import Progress, TrainResult
+from srgan.release import release_card
 from srgan.settings import TrainSettings, load_settings, parse_overrides
 from srgan.state import Material, TrainState
 from srgan.steps import Stepper
@@ -76,6 +79,7 @@ def train(
     makers = (
         SampleMaker(store.split("train"), settings, settings.seed),
         SampleMaker(store.split("val"), settings, STREAM),
+        SampleMaker(store.split("val"), settings, calibration.STREAM),
     )
     with together(device) as devices:
         vgg = load_vgg(vgg_weights).to(devices.device) if settings.losses.needs_vgg else None
@@ -106,10 +110,10 @@ class Run:
         losses: SupervisedLosses,
         devices: Devices,
         output: Path,
-        makers: tuple[SampleMaker, SampleMaker],
+        makers: tuple[SampleMaker, SampleMaker, SampleMaker],
     ) -> None:
         self.state, self.devices, self.output = state, devices, output
-        self.maker, self.judge = makers
+        self.maker, self.judge, self.scale = makers
         settings = state.settings
         self.settings = settings
         self.real = settings.batch if settings.real_batch is None else settings.real_batch
@@ -234,7 +238,8 @@ class Run:
         return scores
 
     def judged(self, board: Board | None) -> dict[str, float]:
-        """Scores of the moving average on the validation split."""
+        """Scores of the moving average, calibrated, on the validation split."""
+        calibrate(self.state.average, self.scale, self.settings.validation_samples)
         found = validate(self.state.average, self.judge, self.settings.validation_samples)
         if board is not None:
             board.scalars(self.state.step, {f"validation/{name}": value for name, value in found.scores.items()})
@@ -247,26 +252,8 @@ class Run:
         # On the CPU, wherever it was trained: a margin is a distance, not a matter of the device.
         samples = min(MARGIN_SAMPLES, self.settings.margin_samples)
         margin = measure_margin(copy.deepcopy(state.average).cpu(), samples=samples)
-        chips = {name: (len(maker.clear), sorted({chip.group for chip, _ in maker.clear})) for name, maker in
-                 (("train", self.maker), ("val", self.judge))}  # fmt: skip
-        card = {
-            "training": {
-                "data": "; ".join(
-                    f"{name}: {dates} clear dates of {', '.join(groups)}" for name, (dates, groups) in chips.items()
-                ),
-                "split_hash": state.material.split_hash,
-                "settings": self.settings.model_dump(mode="json"),
-                "step": state.step,
-                "steps": self.steps,
-                "devices": self.devices.world,
-                "skipped": state.skipped,
-            },
-            "scores": {
-                "validation": {name: value for name, value in scores.items() if math.isfinite(value)},
-                "validation_rmse_cloudy_before_training": state.first,
-            },
-            "margin_samples": samples,
-        }
+        run = {"step": state.step, "steps": self.steps, "devices": self.devices.world}
+        card = release_card(state, {"train": self.maker, "val": self.judge}, scores, run) | {"margin_samples": samples}
         spec = state.average.spec.model_copy(update={"margin": margin})
         save_checkpoint(self.output / "best.safetensors", state.average, card, spec=spec, dtype=torch.float32)
 

@@ -1,0 +1,120 @@
+"""What is measured on validation samples after training: the strength of the correction, and the scale of the expected error.
+
+Strategy. A network that learned from few places may well do harm on others: where, is seen on samples of places that it did not learn
+from. The correction is linear in its strength, so the network runs once a sample, and a strength is tried by `Generator.finish` alone:
+for each of the four kinds of pixels (with or without another date, darker or brighter than the guess) the one of least error is taken,
+from 0, which is the first guess, to 1. A stronger one has to earn its place (`WORTH`). Then the expected error is brought to the error
+that was found: of b = exp(shift + power * head) the shift and the power of greatest likelihood, for each band group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from srgan.dataset import Batch, SampleMaker
+from srgan.generator import Draft, Generator
+from srgan.metrics import rmse
+from srgan.spec import GROUPS
+from srgan.uncertainty import LEAST, group_error
+
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+POWERS = tuple(step / 20 for step in range(31))
+"""0, nothing of the head, to 1.5."""
+WORTH = 0.002
+"""Share of the error by which a strength must be better than the one that stands."""
+ROUNDS = 2
+THIN = 7
+"""Every how many pixels one is looked at for the expected error: neighbours say the same."""
+STREAM = 2**31 + 1
+"""Seed of the samples: other ones than those on which checkpoints are judged."""
+
+
+@torch.no_grad()
+def calibrate(generator: Generator, maker: SampleMaker, samples: int) -> None:
+    """Set strength and calibration of a generator from `samples` fixed samples, half synthetic, half real where there are real ones.
+
+    `maker` draws from the validation split, with the seed `STREAM`. Samples without a replaced pixel of known truth do not count;
+    without any other the generator stays as it is.
+    """
+    drafts = list(_drafts(generator, maker, samples))
+    if not drafts:
+        return
+    _set_strength(generator, drafts)
+    _set_scale(generator, drafts)
+
+
+def _drafts(generator: Generator, maker: SampleMaker, samples: int) -> Iterator[tuple[Batch, Draft]]:
+    device = next(generator.parameters()).device
+    for index in range(samples):
+        batch = maker.batch(index, 0, 1) if index % 2 else maker.batch(index, 1, 0)
+        if bool((batch.mask * batch.counts > 0).any()):
+            draft = generator.draft(*batch.to(device).inputs)
+            yield batch, Draft(*(part.float().cpu() for part in draft))
+
+
+def _set_strength(generator: Generator, drafts: list[tuple[Batch, Draft]]) -> None:
+    """The best of `STRENGTHS` for each kind of pixel, one kind after the other, `ROUNDS` times."""
+    device, strength = generator.strength.device, torch.zeros(2, 2)
+
+    def error() -> float:
+        generator.strength.copy_(strength)
+        return sum(_error(generator, batch, draft) for batch, draft in drafts) / len(drafts)
+
+    generator.to("cpu")
+    least = error()
+    for _ in range(ROUNDS):
+        for kind in ((0, 1), (1, 1), (0, 0), (1, 0)):
+            stands = float(strength[kind])
+            for value in STRENGTHS:
+                strength[kind] = value
+                found = error()
+                if found < least * (1 - WORTH):
+                    least, stands = found, value
+            strength[kind] = stands
+    generator.strength.copy_(strength)
+    generator.to(device)
+
+
+def _error(generator: Generator, batch: Batch, draft: Draft) -> float:
+    """RMSE of one sample over replaced pixels and present bands."""
+    bands = batch.present[0].bool()
+    restored = generator.finish(draft).restored
+    return rmse(restored[0, bands], batch.target[0, bands], (batch.mask * batch.counts)[0])
+
+
+def _set_scale(generator: Generator, drafts: list[tuple[Batch, Draft]]) -> None:
+    """Shift and power of each group."""
+    said: list[list[Tensor]] = [[] for _ in GROUPS]
+    found: list[list[Tensor]] = [[] for _ in GROUPS]
+    device = generator.strength.device
+    generator.to("cpu")
+    for batch, draft in drafts:
+        known = batch.counts * batch.present[:, :, None, None]
+        restored = generator.finish(draft).restored
+        error, counts = group_error(restored, batch.target, batch.mask, known, batch.present)
+        for group in range(len(GROUPS)):
+            where = counts[0, group] > 0
+            said[group].append(draft.doubt[0, group][where][::THIN])
+            found[group].append(error[0, group][where][::THIN])
+    for group in range(len(GROUPS)):
+        if sum(part.numel() for part in said[group]):
+            shift, power = fit_scale(torch.cat(said[group]), torch.cat(found[group]))
+            generator.uncertainty.calibration[:, group] = torch.tensor([shift, power])
+    generator.to(device)
+
+
+def fit_scale(said: Tensor, error: Tensor) -> tuple[float, float]:
+    """Shift and power of greatest likelihood for b = exp(shift + power * said), errors (n,) of a Laplace distribution of scale b.
+
+    For a given power the best shift is log(mean(|error| exp(-power * said))); the power is the best of `POWERS`.
+    """
+    said, error = said.double(), error.double().clamp_min(LEAST)
+    best = (math.inf, 0.0, 1.0)
+    for power in POWERS:
+        shift = float(torch.log((error * torch.exp(-power * said)).mean()))
+        best = min(best, (shift + power * float(said.mean()), shift, power))
+    return best[1], best[2]

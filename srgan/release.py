@@ -1,0 +1,46 @@
+"""What the card of a trained checkpoint says: its data, its settings, its scores and its calibration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from srgan.dataset import SampleMaker
+from srgan.state import TrainState
+
+
+def release_card(
+    state: TrainState, makers: Mapping[str, SampleMaker], scores: Mapping[str, float], run: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The card of the moving average of `state` as it is now, JSON types only.
+
+    makers: by the name of their split. scores: of the validation. run: step, steps and devices.
+    """
+    chips = {
+        name: (len(maker.clear), sorted({chip.group for chip, _ in maker.clear})) for name, maker in makers.items()
+    }
+    strength = state.average.strength.tolist()
+    return {
+        "training": {
+            "data": "; ".join(
+                f"{name}: {dates} clear dates of {', '.join(groups)}" for name, (dates, groups) in chips.items()
+            ),
+            "split_hash": state.material.split_hash,
+            "settings": state.settings.model_dump(mode="json"),
+            **run,
+            "skipped": state.skipped,
+        },
+        "calibration": {
+            "strength of the correction": {
+                f"{where}, {light}": strength[row][column]
+                for row, where in enumerate(("without another date", "with another date"))
+                for column, light in enumerate(("darker than the guess", "brighter"))
+            },
+            "samples": state.settings.validation_samples,
+        },
+        "scores": {
+            "validation": {name: value for name, value in scores.items() if math.isfinite(value)},
+            "validation_rmse_cloudy_before_training": state.first,
+        },
+    }
