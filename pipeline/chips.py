@@ -43,6 +43,10 @@ class ChipArrays:
     """Days since the first date; 0 where dates are not known."""
     bands: tuple[str, ...]
     """Bands that hold data on every date."""
+    hrefs: tuple[str, ...] = ()
+    """Where each date was read; empty for a chip that was made up."""
+    metres: float = 10.0
+    """Larger edge of a pixel."""
 
     def __post_init__(self) -> None:
         dates = len(self.days)
@@ -90,7 +94,9 @@ def read_chip(rows: pd.DataFrame, reader: ImageReader | None = None, *, table: s
     days = tuple(0 if when is None or begin is None else (when.date() - begin.date()).days for _, when in dated)
     pair = layout == "sen12mscr" and set(rows["quality"]) == {"ok"}
     kind = "single" if len(dated) == 1 else "pair" if pair else "series"
-    return ChipArrays(places[0], kind, stack, np.stack([classes[href] for href, _ in dated]), days, bands)
+    masks = np.stack([classes[href] for href, _ in dated])
+    metres = max(image.metres for image in images.values())
+    return ChipArrays(places[0], kind, stack, masks, days, bands, tuple(href for href, _ in dated), metres)
 
 
 def window_of(row: Any) -> Window | None:

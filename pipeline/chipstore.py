@@ -76,8 +76,8 @@ def write_store(
     or the folder holds something else; InvalidScene where a file has moved or changed; WriteFailed on a full disk, with the
     previous store still readable, and where another run is writing the same store.
     """
-    given = [_with_splits(table, splits) for table in ([tables] if isinstance(tables, PairTable) else tables)]
-    _one_split_a_group(given)
+    given = [with_splits(table, splits) for table in ([tables] if isinstance(tables, PairTable) else tables)]
+    one_split_a_group(given)
     apart, left_out = kept_apart(given)
     places = _usable(apart)
     if not places:
@@ -106,13 +106,14 @@ def write_store(
     return manifest
 
 
-def _with_splits(table: PairTable, splits: Splits | None) -> PairTable:
+def with_splits(table: PairTable, splits: Splits | None) -> PairTable:
+    """`table` with the split of every group given anew; as it is for None."""
     if splits is None:
         return table
     return replace(table, frame=table.frame.assign(split=[splits.of(group) for group in table.frame["group"]]))
 
 
-def _one_split_a_group(tables: Sequence[PairTable]) -> None:
+def one_split_a_group(tables: Sequence[PairTable]) -> None:
     """Raise InvalidSettings where two tables have one group in two splits; one table cannot."""
     groups: dict[str, tuple[str, str]] = {}
     for table in tables:
