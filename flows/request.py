@@ -6,10 +6,11 @@ a run can be repeated from its record and a deployment takes what the command li
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from catalogs.hrefs import absolute, is_remote
 from catalogs.sources import known_sources
@@ -19,6 +20,17 @@ from pipeline.settings import DecloudSettings, Resources, parse_bytes
 
 _NAMED_CHECKPOINTS = ("default", "identity")
 NAMED_MASKS = ("auto", "scl", "s2cloudless", "csmask")
+
+
+def known_device(name: str) -> str:
+    """`name`, which may name a device. Raises ValueError for one that cannot; whether it is there is seen later."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError("give auto, cpu, cuda or cuda:N")
+    return name
+
+
+DeviceName = Annotated[str, AfterValidator(known_device)]
+"""A device as on the command line."""
 
 
 class ResourceRequest(BaseModel):

@@ -7,7 +7,6 @@ fields of `Overrides` are its fields without their defaults: one that is left em
 from __future__ import annotations
 
 import difflib
-import re
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +19,11 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationError,
     create_model,
-    field_validator,
     model_serializer,
     model_validator,
 )
 
+from flows.request import DeviceName
 from pipeline.errors import InvalidSettings
 from srgan.archive import Format
 from srgan.errors import ModelError
@@ -105,17 +104,10 @@ class TrainRequest(BaseModel):
     vgg_weights: str | None = Field(
         None, description="VGG-16 weights (.safetensors or .pth); else $DECLOUD_VGG_WEIGHTS, torch's cache, a download"
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: DeviceName = Field("auto", description="auto, cpu, cuda or cuda:N")
     export: tuple[Format, ...] = Field(
         ("torchscript", "pt2"), description="Formats that the best checkpoint is exported to; onnx needs its extra"
     )
-
-    @field_validator("device")
-    @classmethod
-    def _known_device(cls, value: str) -> str:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-            raise ValueError("give auto, cpu, cuda or cuda:N")
-        return value
 
     @model_validator(mode="after")
     def _settings_fit(self) -> Self:
