@@ -1,4 +1,4 @@
-"""The options that `plan` and `run` share, and the request that they make together.
+"""The options that commands share, and the request that those of `plan` and `run` make together.
 
 Defaults are written here as text only: what is not given is left to `DecloudSettings`, which need not be imported to
 print a help page. A test compares the two.
@@ -118,6 +118,13 @@ OptionalOutput = Annotated[
 ]
 Output = Annotated[
     Path, typer.Option(metavar="DIR", parser=output_folder, help="Folder of the products, a static STAC catalogue.")
+]
+Splits = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="YAML or JSON {group: train|val|test|other} instead of the tables' own splits."),
+]
+Prefect = Annotated[
+    bool, typer.Option("--prefect", help="As a Prefect flow, on a server of its own where none is configured.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress; errors and results only.")]

@@ -53,9 +53,7 @@ def run(
     overwrite: Annotated[  # noqa: FBT002
         bool, typer.Option("--overwrite", help="Make products again that are there already.")
     ] = False,
-    prefect: Annotated[  # noqa: FBT002
-        bool, typer.Option("--prefect", help="As a Prefect flow, on a server of its own where none is configured.")
-    ] = False,
+    prefect: options.Prefect = False,  # noqa: FBT002
     json: options.Json = False,  # noqa: FBT002
     quiet: options.Quiet = False,  # noqa: FBT002
     debug: options.Debug = False,  # noqa: FBT002 - looked at by `main`

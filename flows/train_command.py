@@ -63,12 +63,7 @@ def train(
     resume: Annotated[  # noqa: FBT002 - a flag of the command line
         bool, typer.Option("--resume", help="Go on with the training that DIR holds, with the same settings.")
     ] = False,
-    splits: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="YAML or JSON {group: train|val|test|other} instead of the tables' own splits."
-        ),
-    ] = None,
+    splits: options.Splits = None,
     vgg_weights: Annotated[
         str | None,
         typer.Option(
@@ -86,9 +81,7 @@ def train(
             help="Formats that the best checkpoint is exported to.",
         ),
     ] = None,
-    prefect: Annotated[  # noqa: FBT002
-        bool, typer.Option("--prefect", help="As a Prefect flow, on a server of its own where none is configured.")
-    ] = False,
+    prefect: options.Prefect = False,  # noqa: FBT002
     json: options.Json = False,  # noqa: FBT002
     quiet: options.Quiet = False,  # noqa: FBT002
     debug: options.Debug = False,  # noqa: FBT002, ARG001 - looked at by `main`
