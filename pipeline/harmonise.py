@@ -1,4 +1,7 @@
-"""`fit_band`: gain and offset that bring another date's reflectance to the level of the scene's, in spite of outliers.
+"""`Harmonisation`: what brings another date's reflectance to that of the scene, in spite of outliers.
+
+A gain and an offset for each band (`fit_band`), and on top of that what all bands of the other date together say of how the ground
+changed (`srgan.crossfit`), where that proves itself on pixels that it was not learned from.
 
 Jointly clear pixels still hold changed fields, missed clouds and shadows. So a line is first found from medians alone
 (medians of the scene's values in quantile bins of the other date's, slopes after Theil and Sen), then refined by least
@@ -10,10 +13,13 @@ Deterministic: no random sampling.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from srgan.crossfit import MOST, CrossFit, cross_fit
 
 FEWEST_FOR_GAIN = 500
 """Fewer jointly clear pixels give an offset only."""
@@ -38,6 +44,42 @@ class Fit:
     """False where too few jointly clear pixels were there: gain 1, offset 0."""
     samples: int = 0
     """Jointly clear pixels that it rests on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Harmonisation:
+    """How reflectances of another date become those of the scene."""
+
+    fits: tuple[Fit, ...]
+    """Of each band."""
+    cross: CrossFit | None = None
+    """What is added to them; None where nothing was found that helps."""
+
+    def __call__(self, other: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Harmonised reflectance (C, ...) of reflectances (C, ...) of the other date; each pixel by itself."""
+        out = np.stack(
+            [np.float32(fit.gain) * band + np.float32(fit.offset) for fit, band in zip(self.fits, other, strict=True)]
+        )
+        return out if self.cross is None else out + self.cross(other)
+
+
+def harmonisation(
+    other: NDArray[np.floating], scene: NDArray[np.floating], jointly: Sequence[NDArray[np.bool_]] | None = None
+) -> Harmonisation:
+    """The harmonisation of `other` to `scene`: reflectances (C, n), pixels in raster order.
+
+    jointly: for each band, (n,) where both dates are clear and have data in it; left out: everywhere.
+    """
+    if jointly is None:
+        jointly = [np.ones(other.shape[1], np.bool_)] * len(other)
+    fits = tuple(fit_band(x[joint], y[joint]) for x, y, joint in zip(other, scene, jointly, strict=True))
+    if not all(fit.harmonised for fit in fits):
+        return Harmonisation(fits)
+    everywhere = np.flatnonzero(np.logical_and.reduce(jointly))
+    chosen = everywhere[:: max(-(-len(everywhere) // MOST), 1)]
+    x, y = other[:, chosen], scene[:, chosen]
+    left = np.stack([b - (fit.gain * a + fit.offset) for fit, a, b in zip(fits, x, y, strict=True)])
+    return Harmonisation(fits, cross_fit(x, left))
 
 
 def fit_band(other: NDArray[np.floating], scene: NDArray[np.floating]) -> Fit:

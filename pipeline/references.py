@@ -20,7 +20,7 @@ from pipeline.classes import CLEAR, SNOW, SceneClassification, is_cloudy
 from pipeline.cloudmask import BLOCK, CloudMask, make_cloud_mask
 from pipeline.errors import InvalidSettings, PipelineError
 from pipeline.growth import GROW, dilate, effective_radius
-from pipeline.harmonise import Fit, fit_band
+from pipeline.harmonise import Harmonisation, harmonisation
 from pipeline.radiometry import check_radiometry
 from pipeline.reader import step_for
 from pipeline.scene import Scene, open_scene
@@ -40,12 +40,8 @@ class Reference:
     """Grown."""
     days: float
     """Signed distance to the scene, days; positive: later."""
-    gain: Mapping[str, float]
-    """Per band: harmonised = gain * reflectance + offset."""
-    offset: Mapping[str, float]
-    """Per band, reflectance units."""
-    harmonised: Mapping[str, bool]
-    """Per band; False where too few jointly clear pixels were there (gain 1, offset 0)."""
+    harmonise: Harmonisation
+    """Reflectances (C, ...) of this date in the scene's bands, in its order -> the same at the scene's level."""
     share: float
     """Share of the scene's cloudy pixels that are clear here, 0..1, as ranked."""
 
@@ -60,15 +56,11 @@ class Reference:
         clear: NDArray[np.bool_] = (classes == CLEAR) | (classes == SNOW)
         return clear
 
-    def reflectance(self, name: str, rows: slice, cols: slice) -> NDArray[np.float32]:
-        """Harmonised reflectance of band `name`, float32 (rows, cols) in the BAND's own grid.
-
-        Meaningless where the date has no data: see `valid`.
-        """
-        band = self.scene.band(name)
-        gain = self.gain[name] * band.scale
-        offset = self.gain[name] * band.offset + self.offset[name]
-        return self.scene.read(name, rows, cols).astype(np.float32) * np.float32(gain) + np.float32(offset)
+    @property
+    def harmonised(self) -> Mapping[str, bool]:
+        """Per band; False where too few jointly clear pixels were there to bring it to the scene's level."""
+        names = (band.name for band in self.scene.bands)
+        return {name: fit.harmonised for name, fit in zip(names, self.harmonise.fits, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -158,34 +150,25 @@ class _Candidate:
 
     def reference(self, scene: Scene, mask: CloudMask, method: str, grow_m: float) -> Reference:
         own = self.mask or make_cloud_mask(self.scene, method, grow_m)
-        fits = harmonise(scene, mask, self.scene, own)
-        return Reference(
-            self.scene,
-            own,
-            days_between(scene.item, self.scene.item),
-            MappingProxyType({name: fit.gain for name, fit in fits.items()}),
-            MappingProxyType({name: fit.offset for name, fit in fits.items()}),
-            MappingProxyType({name: fit.harmonised for name, fit in fits.items()}),
-            self.share,
-        )
+        days = days_between(scene.item, self.scene.item)
+        return Reference(self.scene, own, days, harmonise(scene, mask, self.scene, own), self.share)
 
 
-def harmonise(scene: Scene, mask: CloudMask, other: Scene, other_mask: CloudMask) -> dict[str, Fit]:
-    """Per band of `scene`, the fit of `other` to it, on a thinned sample of cells that are wholly clear in both."""
+def harmonise(scene: Scene, mask: CloudMask, other: Scene, other_mask: CloudMask) -> Harmonisation:
+    """What brings `other` to `scene`, from a thinned sample of cells that are wholly clear in both."""
     step = step_for(scene.shape, _SAMPLE)
     clear = _cells_clear(mask.classes, step) & _cells_clear(other_mask.classes, step)
-    fits = {}
+    ours, theirs, jointly = [], [], []
     for band in scene.bands:
         other_band = other.band(band.name)
-        ours, theirs = scene.read_decimated(band.name, step), other.read_decimated(band.name, step)
-        joint = clear.copy()
-        for pixels, nodata in ((ours, band.nodata), (theirs, other_band.nodata)):
-            if nodata is not None:
-                joint &= pixels != nodata
-        fits[band.name] = fit_band(
-            theirs[joint] * other_band.scale + other_band.offset, ours[joint] * band.scale + band.offset
-        )
-    return fits
+        joint = np.ones(int(np.count_nonzero(clear)), np.bool_)
+        for side, source, found in ((scene, band, ours), (other, other_band, theirs)):
+            pixels = side.read_decimated(band.name, step)[clear]
+            if source.nodata is not None:
+                joint &= pixels != source.nodata
+            found.append(pixels.astype(np.float32) * np.float32(source.scale) + np.float32(source.offset))
+        jointly.append(joint)
+    return harmonisation(np.stack(theirs), np.stack(ours), jointly)
 
 
 def _within(scene: Scene, candidates: Sequence[SceneItem], window_days: float) -> list[SceneItem]:

@@ -135,7 +135,9 @@ class SampleMaker:
                 days.append(float(chip.days[other] - chip.days[date]))
         else:
             for _ in range(DATES):
-                references.append(made_reference(truth, rng, noise, cloud_over))
+                made, usable = made_reference(truth, rng, noise, cloud_over)
+                jointly = (usable > 0) & (mask == 0) & (ground == CLEAR)
+                references.append((harmonise(made, truth, jointly), usable))
                 days.append(float(rng.integers(-40, 41)))
         present = torch.from_numpy(chip.present)
         return _complete(clouded, present, mask, valid, references, days, truth, (ground == CLEAR).float())

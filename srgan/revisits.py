@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srgan.clouds import fractal_noise
+from srgan.crossfit import cross_fit
 from srgan.store import CLEAR, StoredChip
 
 GREENING = (0, 0, 0.3, -1, 0, 0.7, 1, 1, 1, 1, 0, -0.7, -1)
@@ -21,6 +22,9 @@ GREENING = (0, 0, 0.3, -1, 0, 0.7, 1, 1, 1, 1, 0, -0.7, -1)
 
 LEAST_JOINT = 256
 """Jointly clear pixels below which a gain and an offset are not trusted."""
+
+SAMPLE = 6000
+"""Jointly clear pixels, about, from which the bands' common part is learned: enough for a crop, and quick."""
 
 Window = tuple[slice, slice]
 CloudOver = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -38,13 +42,20 @@ def classes(chip: StoredChip, date: int, window: Window) -> Tensor:
 
 
 def harmonise(image: Tensor, like: Tensor, jointly: Tensor) -> Tensor:
-    """`image` (13, H, W) with the mean and, within bounds, the contrast of `like` on the pixels `jointly` (1, H, W) clear."""
+    """`image` (13, H, W) with the mean and, within bounds, the contrast of `like` on the pixels `jointly` (1, H, W) clear.
+
+    Besides, what the bands of `image` together say of the rest (`srgan.crossfit`), as a scene's dates are harmonised.
+    """
     chosen = jointly.expand_as(image)
     if int(jointly.sum()) < LEAST_JOINT:
         return image
     mine, theirs = image[chosen].view(13, -1), like[chosen].view(13, -1)
     gain = (theirs.std(1) / mine.std(1).clamp_min(1e-4)).clamp(0.7, 1.4)[:, None, None]
-    return (image - mine.mean(1)[:, None, None]) * gain + theirs.mean(1)[:, None, None]
+    level = (image - mine.mean(1)[:, None, None]) * gain + theirs.mean(1)[:, None, None]
+    left = (like - level)[chosen].view(13, -1)
+    step = -(-mine.shape[1] // SAMPLE)
+    cross = cross_fit(mine[:, ::step].numpy(), left[:, ::step].numpy())
+    return level if cross is None else level + torch.from_numpy(cross(image.numpy()))
 
 
 def stored_reference(chip: StoredChip, date: int, window: Window, like: Tensor, clear: Tensor) -> tuple[Tensor, Tensor]:

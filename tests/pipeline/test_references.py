@@ -79,10 +79,12 @@ def test_harmonised_to_the_scene(tmp_path: Path, scene: Scene) -> None:
     (reference,) = select(scene, [date(tmp_path, "other", 3, hidden(0), gain=1.25)]).references
     truth = GROUND * 1e-4
     assert reference.harmonised == {"B02": True, "B05": True}
-    assert reference.gain["B02"] == pytest.approx(1.25, abs=0.005)
-    np.testing.assert_allclose(reference.reflectance("B02", *FULL), truth, atol=2e-4)
-    half = slice(0, 48), slice(0, 48)
-    np.testing.assert_allclose(reference.reflectance("B05", *half), truth[::2, ::2], atol=2e-4)
+    assert reference.harmonise.fits[0].gain == pytest.approx(1.25, abs=0.005)
+    fine = reference.scene.read("B02", *FULL) * np.float32(1e-4)
+    coarse = reference.scene.read("B05", slice(0, 48), slice(0, 48)).repeat(2, 0).repeat(2, 1) * np.float32(1e-4)
+    found = reference.harmonise(np.stack([fine, coarse]))
+    np.testing.assert_allclose(found[0], truth, atol=2e-4)
+    np.testing.assert_allclose(found[1, ::2, ::2], truth[::2, ::2], atol=2e-4)
     reference.scene.close()
 
 
@@ -149,8 +151,8 @@ def test_too_few_jointly_clear_pixels(tmp_path: Path) -> None:
     mostly[:5, :5] = False
     with open_scene(date(tmp_path, "scene", 0, mostly)) as scene:
         (reference,) = select(scene, [date(tmp_path, "other", 3, hidden(0), gain=1.5)]).references
-    assert reference.gain == {"B02": 1.0, "B05": 1.0}
-    assert reference.offset == {"B02": 0.0, "B05": 0.0}
+    assert [fit.gain for fit in reference.harmonise.fits] == [1.0, 1.0]
+    assert [fit.offset for fit in reference.harmonise.fits] == [0.0, 0.0]
     assert reference.harmonised == {"B02": False, "B05": False}
 
 
@@ -193,10 +195,12 @@ def test_real_dates_harmonising_brings_them_closer(shared_data: Path) -> None:
         (reference,) = select_references(scene, type(mask)(cloudy, "made"), [real(shared_data, 13)], 1, 30).references
         whole = slice(0, 915), slice(0, 915)
         clear = (mask.classes == 1) & (reference.mask.classes == 1)
+        names = [band.name for band in scene.bands]
+        stack = np.stack([reference.scene.read(name, *whole) for name in names]) * np.float32(1e-4)
+        brought = reference.harmonise(stack)
         for name in ("B03", "B08"):
             ours = scene.read(name, *whole)[clear] * 1e-4
-            plain = reference.scene.read(name, *whole)[clear] * 1e-4
-            fitted = reference.reflectance(name, *whole)[clear]
+            plain, fitted = (part[names.index(name)][clear] for part in (stack, brought))
             before, after = (np.sqrt(np.mean((ours - other) ** 2)) for other in (plain, fitted))
             assert after < 0.8 * before
     for opened in (*found.references, reference):
