@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.block import BlockResult, SceneJob
-from pipeline.classes import NODATA
+from pipeline.classes import NODATA, is_cloudy
 from pipeline.composite import Provenance, refine
+from pipeline.confidence import REPLACED, confidence_of
 from pipeline.seams import SeamScore
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Statistics:
     """Class name -> share of the pixels that are not nodata, 0..1; `nodata` -> share of all pixels."""
     seam_score: float | None
     """Gradient at tile borders against elsewhere, in restored pixels; None where there are none."""
+    confidence: Mapping[str, float] = field(default_factory=dict)
+    """Class name -> mean confidence of its pixels, percent; replaced classes that have pixels, none without a confidence layer."""
 
 
 @dataclass
@@ -46,7 +49,10 @@ class Assembler:
     mask: CloudMask
     sink: Sink
     preview: Preview
+    confidence: bool = False
+    """True where the blocks, and so the product, hold a confidence layer."""
     _counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(Provenance), np.int64))
+    _percents: dict[Provenance, int] = field(default_factory=lambda: dict.fromkeys(REPLACED, 0))
     _seams: SeamScore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +82,8 @@ class Assembler:
         for block in blocks:
             provenance[:, block.cols] = block.provenance
         self.sink.write("provenance", rows.start, provenance)
+        if self.confidence:
+            self._add_confidence(rows, blocks, provenance)
         # A classification need not know where the bands end.
         self.sink.write("cloudmask", rows.start, np.where(empty, np.uint8(NODATA), self.mask.classes[rows]))
         self._counts += np.bincount(provenance.ravel(), minlength=len(Provenance))
@@ -83,6 +91,16 @@ class Assembler:
         self.preview.add(
             rows.start, np.stack([before[n] for n in self._shown]), np.stack([after[n] for n in self._shown])
         )
+
+    def _add_confidence(self, rows: slice, blocks: list[BlockResult], provenance: npt.NDArray[np.uint8]) -> None:
+        """Write the stripe's confidence: outside of blocks nothing was replaced, so whatever is cloudy there was left so."""
+        confidence = confidence_of(provenance, is_cloudy(self.mask.classes[rows]))
+        for block in blocks:
+            assert block.confidence is not None  # noqa: S101 (one network made all blocks of a run key)
+            confidence[:, block.cols] = block.confidence
+        self.sink.write("confidence", rows.start, confidence)
+        for kind in REPLACED:
+            self._percents[kind] += int(confidence[provenance == kind].sum(dtype=np.int64))
 
     @property
     def statistics(self) -> Statistics:
@@ -92,7 +110,12 @@ class Assembler:
             kind.name.lower(): int(self._counts[kind]) / max(total if kind == Provenance.NODATA else filled, 1)
             for kind in Provenance
         }
-        return Statistics(shares, self._seams.value)
+        means = {
+            kind.name.lower(): total / int(self._counts[kind])
+            for kind, total in self._percents.items()
+            if self.confidence and self._counts[kind]
+        }
+        return Statistics(shares, self._seams.value, means)
 
     @property
     def _shown(self) -> tuple[str, str, str]:

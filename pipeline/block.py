@@ -21,6 +21,7 @@ from pipeline.alpha import alpha_halo, cloud_alpha
 from pipeline.blending import tile_weights
 from pipeline.classes import NODATA, is_cloudy
 from pipeline.composite import Provenance, coarsen_max, coarsen_mean, compose_band, refine
+from pipeline.confidence import composed_spread, confidence_of
 from pipeline.errors import InvalidSettings
 from pipeline.inference import Restorer, TileInput
 from pipeline.tiling import Tile, TilePlan
@@ -63,6 +64,8 @@ class BlockResult:
     """Band name -> (rows / factor, cols / factor) DN."""
     provenance: npt.NDArray[np.uint8] = field(repr=False)
     """(rows, cols) of the work grid, classes of `Provenance`."""
+    confidence: npt.NDArray[np.uint8] | None = field(default=None, repr=False)
+    """(rows, cols) of the work grid, percent as `pipeline.confidence` defines them; None where the network says nothing of its errors."""
 
 
 def block_edges(length: int, edge: int, cell: int) -> list[slice]:
@@ -93,7 +96,7 @@ def compute_block(
     tiles = list(job.plan.touching(rows, cols))
     window = _Window.around(job, rows, cols, tiles)
     shape = (rows.stop - rows.start, cols.stop - cols.start)
-    total = np.zeros((len(job.scene.bands), *shape), dtype=np.float32)
+    total = np.zeros((len(job.scene.bands) + len(restorer.groups), *shape), dtype=np.float32)
     bad = np.zeros(shape, dtype=np.bool_)
 
     def run(chosen: Sequence[Tile]) -> Iterator[npt.NDArray[np.float32]]:
@@ -116,15 +119,22 @@ def compute_block(
                 slice(inner.start - rows.start, inner.stop - rows.start),
                 slice(outer.start - cols.start, outer.stop - cols.start),
             )
-            if not np.isfinite(restored[:, window.filled(tile)]).all():
+            answer = restored[:, window.filled(tile)]
+            if not np.isfinite(answer).all() or (answer[len(job.scene.bands) :] < 0).any():
                 bad[own] |= weights[part] > 0
                 continue
             total[(slice(None), *own)] += restored[(slice(None), *part)] * weights[part]
-    return _compose(job, rows, cols, window, total, bad)
+    return _compose(job, rows, cols, window, restorer.groups, total, bad)
 
 
 def _compose(
-    job: SceneJob, rows: slice, cols: slice, window: _Window, total: npt.NDArray[np.float32], bad: npt.NDArray[np.bool_]
+    job: SceneJob,
+    rows: slice,
+    cols: slice,
+    window: _Window,
+    groups: tuple[str, ...],
+    total: npt.NDArray[np.float32],
+    bad: npt.NDArray[np.bool_],
 ) -> BlockResult:
     present = window.present[_inside(rows, window.rows), _inside(cols, window.cols)]
     alpha = _block_alpha(job, rows, cols)
@@ -151,7 +161,13 @@ def _compose(
     provenance[full & ~supported] = Provenance.GENERATED
     provenance[bad & (alpha > 0)] = Provenance.REFUSED
     provenance[~present] = Provenance.NODATA
-    return BlockResult(rows, cols, bands, provenance)
+    if not groups:
+        return BlockResult(rows, cols, bands, provenance)
+    errors = dict(zip(groups, total[len(bands) :], strict=True))
+    kinds = ((band.name, band.factor) for band in job.scene.bands)
+    left = is_cloudy(job.classes[rows, cols]) & ~job.target[rows, cols]
+    spread = composed_spread(errors, alpha_used, present, kinds)
+    return BlockResult(rows, cols, bands, provenance, confidence_of(provenance, left, spread))
 
 
 def _block_alpha(job: SceneJob, rows: slice, cols: slice) -> npt.NDArray[np.float32]:
@@ -245,10 +261,15 @@ class _Window:
         reference_valid = np.zeros((len(self.dates), *valid.shape), np.bool_)
         for i, (reference, pixels, clear) in enumerate(self.dates):
             reference_valid[i] = clear[at]
-            for channel, band in enumerate(bands):
-                other, gain = reference.scene.band(band.name), reference.gain[band.name]
-                shift = gain * other.offset + reference.offset[band.name]
-                references[i, channel] = self._reflectance(pixels[band.name], band, gain * other.scale, shift, at)
+            others = [reference.scene.band(band.name) for band in bands]
+            references[i] = reference.harmonise(
+                np.stack(
+                    [
+                        self._reflectance(pixels[band.name], band, other.scale, other.offset, at)
+                        for band, other in zip(bands, others, strict=True)
+                    ]
+                )
+            )
             references[i][:, ~reference_valid[i]] = 0.0
         return TileInput(
             cloudy=_padded(cloudy, tile.size),

@@ -4,7 +4,8 @@ What is held at once, in bytes:
     the libraries, the weights and GDAL's block cache (`BASE`);
     the network's activations for each worker (`ACTIVATIONS`, and `ACTIVATIONS_A_DATE` for each reference);
     one byte a pixel for the cloud mask, for the target and for each reference's mask;
-    for each block in flight: its window at 16 bit for the scene and each reference, and its sums at 32 bit;
+    for each block in flight: its window at 16 bit for the scene and each reference, and its sums at 32 bit, those of the
+    expected errors included;
     the stripe being written, before and after.
 The constants are measured: resident memory of the default network, two workers, 256 x 256 tiles (392 MiB loaded, 686 MiB
 without, 757 MiB with two and 871 MiB with four references).
@@ -18,6 +19,7 @@ from math import lcm
 from pipeline.errors import InvalidSettings
 from pipeline.scene import Scene
 from pipeline.settings import Resources
+from srgan.spec import GROUPS
 
 BASE = 450 * 2**20
 ACTIVATIONS = 150 * 2**20
@@ -61,9 +63,10 @@ def needed(scene: Scene, references: int, tile: int, edge: int, threads: int) ->
     block = min(edge, height) * min(edge, width)
     window = min(edge + 2 * tile, height) * min(edge + 2 * tile, width)
     blocks = IN_FLIGHT * (
-        window * (2 * per_pixel * (1 + references) + 2 + references) + block * (4 * len(scene.bands) + 40)
+        window * (2 * per_pixel * (1 + references) + 2 + references)
+        + block * (4 * (len(scene.bands) + len(GROUPS)) + 48)
     )
-    stripe = min(edge, height) * width * (4 * per_pixel + 30)
+    stripe = min(edge, height) * width * (4 * per_pixel + 33)
     return int(BASE + network + masks + blocks + stripe)
 
 

@@ -196,11 +196,12 @@ def flat_vrt(layer: Layer, raw: str) -> str:
     size = np.dtype(layer.dtype).itemsize
     transform = ", ".join(repr(float(value)) for value in layer.geobox.transform.to_gdal())
     nodata = "" if layer.nodata is None else f"<NoDataValue>{layer.nodata}</NoDataValue>"
+    unit = "" if layer.unit is None else f"<UnitType>{escape(layer.unit)}</UnitType>"
     return (
         f'<VRTDataset rasterXSize="{cols}" rasterYSize="{rows}">'
         f"<SRS>{escape(crs)}</SRS><GeoTransform>{transform}</GeoTransform>{_tags(layer)}"
         f'<VRTRasterBand dataType="{_GDAL_TYPES[layer.dtype]}" band="1" subClass="VRTRawRasterBand">'
-        f"<Description>{escape(layer.name)}</Description>{nodata}{_classes(layer)}"
+        f"<Description>{escape(layer.name)}</Description>{nodata}{unit}{_classes(layer)}"
         f'<SourceFilename relativetoVRT="1">{escape(raw)}</SourceFilename><ImageOffset>0</ImageOffset>'
         f"<PixelOffset>{size}</PixelOffset><LineOffset>{size * cols}</LineOffset><ByteOrder>LSB</ByteOrder>"
         "</VRTRasterBand></VRTDataset>"
@@ -208,7 +209,8 @@ def flat_vrt(layer: Layer, raw: str) -> str:
 
 
 def _tags(layer: Layer) -> str:
-    entries = "".join(f'<MDI key="{escape(key)}">{escape(value)}</MDI>' for key, value in layer.tags.items())
+    tags = {"TIFFTAG_IMAGEDESCRIPTION": layer.description, **layer.tags} if layer.description else layer.tags
+    entries = "".join(f'<MDI key="{escape(key)}">{escape(value)}</MDI>' for key, value in tags.items())
     return f"<Metadata>{entries}</Metadata>" if entries else ""
 
 

@@ -85,7 +85,7 @@ def decloud_scene(
             edge = block_edge(scene, len(prepared.references), settings.tile, resources)
             out = Output(output, name, staged / "product", prepared, settings, key, restorer, resources)
             try:
-                assembler = Assembler(job, prepared.mask, out.sink, out.preview)
+                assembler = Assembler(job, prepared.mask, out.sink, out.preview, confidence=bool(restorer.groups))
                 stream(job, edge, Staging(staged / "blocks"), restorer, assembler, clock)
                 with clock.stage("write"):
                     out.finish()

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.confidence import groups_of
 from pipeline.errors import InvalidSettings
+from srgan.spec import GROUPS
 
 if TYPE_CHECKING:
     import torch
@@ -54,9 +56,13 @@ class Restorer(Protocol):
     """Pixels beyond which an input no longer moves the output; the default overlap is at least this."""
     grid: int
     """Pixels of the network's coarsest cell: tiles start at multiples of it."""
+    groups: tuple[str, ...]
+    """Band groups (`srgan.spec.GROUPS`) of which it knows the error to expect; none where it knows nothing of its errors."""
 
     def restore(self, tiles: Iterable[TileInput]) -> Iterator[npt.NDArray[np.float32]]:
-        """Restored reflectance (C, H, W) of each tile, in the order of `tiles`; may hold NaN, which is then refused."""
+        """Answer to each tile, in the order of `tiles`: (C + groups, H, W), restored reflectance and behind it the expected absolute
+        error of each of `groups`, reflectance. May hold NaN or a negative error, which is then refused.
+        """
         ...
 
     def close(self) -> None:
@@ -71,6 +77,7 @@ class Identity:
     digest = "identity"
     margin = 0
     grid = 1
+    groups: tuple[str, ...] = ()
 
     def restore(self, tiles: Iterable[TileInput]) -> Iterator[npt.NDArray[np.float32]]:
         """Return every tile as it came."""
@@ -110,7 +117,9 @@ class TorchRestorer:
         if self._device.type == "cuda":
             # fp32 means fp32: by default torch lets convolutions run with ten bits of mantissa.
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        self.groups = groups_of(bands)
         self._channels = [spec.bands.index(name) for name in bands]
+        self._errors = [list(GROUPS).index(name) for name in self.groups]
         self._width = len(spec.bands)
         self._batch = batch if self._device.type == "cuda" else 1
         self._most = spec.max_references
@@ -129,7 +138,7 @@ class TorchRestorer:
         self._ahead = 2 * workers if self._device.type == "cpu" else 2
 
     def restore(self, tiles: Iterable[TileInput]) -> Iterator[npt.NDArray[np.float32]]:
-        """Restored reflectance (C, H, W) of each tile, in the order of `tiles`.
+        """Answer to each tile, (C + groups, H, W), in the order of `tiles`; see `Restorer`.
 
         Raises InvalidSettings for tiles or references that the model does not take.
         """
@@ -152,7 +161,8 @@ class TorchRestorer:
         padded = group + [group[-1]] * (self._batch - len(group))
         # inference_mode belongs to the thread: it has to be entered here.
         with torch.inference_mode():
-            out = self._network(*self._tensors(padded)).restored[:, self._channels]
+            said = self._network(*self._tensors(padded))
+            out = torch.cat([said.restored[:, self._channels], said.uncertainty[:, self._errors]], 1)
         result: npt.NDArray[np.float32] = out.float().cpu().numpy()
         return list(result[: len(group)])
 

@@ -11,6 +11,7 @@ from typing import Literal
 from odc.geo.geobox import GeoBox
 
 from pipeline.classes import CLASSES_TAG
+from pipeline.confidence import MEANING, NODATA
 from pipeline.errors import InvalidScene
 
 Colour = tuple[int, int, int, int]
@@ -39,6 +40,10 @@ class Layer:
     """Value -> colour, for a classification of type uint8."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Metadata of the file."""
+    unit: str | None = None
+    """Unit of the values, for a quantity of type uint8: `%`. Without it uint8 is a classification."""
+    description: str = ""
+    """What the values mean, in a sentence."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -70,7 +75,7 @@ class Layer:
     @property
     def resampling(self) -> Literal["average", "mode"]:
         """How overviews are made; a classification must not get classes that lie between two others. Bands are uint16."""
-        return "mode" if self.dtype == "uint8" else "average"
+        return "mode" if self.dtype == "uint8" and self.unit is None else "average"
 
 
 PROVENANCE: MappingProxyType[int, str] = MappingProxyType(
@@ -116,3 +121,8 @@ def cloudmask_layer(geobox: GeoBox) -> Layer:
     """The cloud mask raster on `geobox`, the work grid."""
     # With the tag, `--mask cloudmask.tif` takes the classes as they are, and does not grow them again.
     return Layer("cloudmask", "cloudmask", geobox, "uint8", 0, CLOUD_CLASSES, CLOUD_COLOURS, {CLASSES_TAG: "1"})
+
+
+def confidence_layer(geobox: GeoBox) -> Layer:
+    """The confidence raster on `geobox`, the work grid."""
+    return Layer("confidence", "confidence", geobox, "uint8", NODATA, unit="%", description=MEANING)

@@ -12,7 +12,7 @@ from catalogs.item import SceneItem
 from pipeline.checkpoints import IDENTITY, checkpoint_digest
 from pipeline.folders import CACHE
 from pipeline.hrefs import without_credentials
-from pipeline.layers import Layer, cloudmask_layer, provenance_layer
+from pipeline.layers import Layer, cloudmask_layer, confidence_layer, provenance_layer
 from pipeline.preview import Preview
 from pipeline.product import ModelRecord, Product, ProductRecord, ReferenceRecord
 from pipeline.publish import is_published, publish, published_items, read_item
@@ -79,6 +79,7 @@ class Output:
             *(Layer(band.name, band.key, band.geobox, "uint16", band.nodata) for band in scene.bands),
             *_scl_layer(prepared),
             provenance_layer(scene.geobox),
+            *([confidence_layer(scene.geobox)] if restorer.groups else []),
             cloudmask_layer(scene.geobox),
         )
         self.sink = self._open_sink(resources)
@@ -122,6 +123,7 @@ class Output:
             provenance=statistics.provenance,
             left_cloudy=self._prepared.left_cloudy,
             seam_score=statistics.seam_score,
+            confidence=statistics.confidence,
             references=tuple(
                 ReferenceRecord(
                     reference.id,

@@ -92,6 +92,8 @@ class ProductRecord:
     left_cloudy: float = 0.0
     """Share of the pixels that are not nodata which are cloudy and were left so on request, 0..1."""
     seam_score: float | None = None
+    confidence: Mapping[str, float] = field(default_factory=dict)
+    """Class of provenance -> mean confidence of its pixels, percent; classes that were replaced and have pixels."""
     references: tuple[ReferenceRecord, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Dates that could not serve as references -> why."""
@@ -110,6 +112,11 @@ class ProductRecord:
         bad = {name: share for name, share in {**self.clouds, **self.provenance}.items() if not 0 <= share <= 1}
         if bad:
             raise WriteFailed(f"product {self.id}: shares {bad} must be 0..1")
+        odd = {
+            name: mean for name, mean in self.confidence.items() if not 0 <= mean <= 100 or name not in self.provenance
+        }
+        if odd:
+            raise WriteFailed(f"product {self.id}: mean confidence {odd} must be 0..100 of a class of provenance")
         if self.created is not None and self.created.tzinfo is None:
             raise WriteFailed(f"product {self.id}: time {self.created} has no time zone")
         names = [layer.name for layer in self.layers]

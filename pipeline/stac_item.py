@@ -23,15 +23,19 @@ _SCHEMA = "https://stac-extensions.github.io/{}/schema.json"
 _PREFIXES = {"projection": "proj"}
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _ZARR = "application/vnd+zarr; version=3"
-# About the source's files, its place in its catalogue, or classes of pixels that are no longer there.
+# About the source's own making, its files, its place in its catalogue, or classes of pixels that are no longer there.
 _STALE = re.compile(
-    r"proj:|file:|storage:|alternate|auth:|created$|updated$|published$|expires$|deprecated$|version$|title$|eo:cloud_cover$|eo:snow_cover$"
+    r"declouder:|proj:|file:|storage:|alternate|auth:|created$|updated$|published$|expires$|deprecated$|version$|title$|eo:cloud_cover$|eo:snow_cover$"
     r"|earthsearch:(s3_path|payload_id)|sentinel:|datastrip|checksum"
     r"|s2:(?!(degraded_msi_data|nodata_pixel|saturated_defective_pixel)_percentage$)\w+_percentage$"
 )
 _ASSET_KEPT = ("title", "description", "roles", "gsd", "eo:", "raster:", "bands", "classification:")
 _MEASURED = ("data_type", "nodata", "statistics", "histogram")
-_TITLES = {"provenance": "Where each pixel comes from", "cloudmask": "Cloud mask, grown, as it was used"}
+_TITLES = {
+    "provenance": "Where each pixel comes from",
+    "cloudmask": "Cloud mask, grown, as it was used",
+    "confidence": "How likely each pixel is right",
+}
 
 
 def build_item(record: ProductRecord) -> dict[str, Any]:
@@ -105,6 +109,8 @@ def _properties(record: ProductRecord, source: Mapping[str, Any]) -> dict[str, A
     }
     if record.source.cloud_cover is not None:
         kept["declouder:source_cloud_cover"] = record.source.cloud_cover
+    if record.confidence:
+        kept["declouder:confidence"] = {name: round(mean, 2) for name, mean in record.confidence.items()}
     if record.seam_score is not None:
         kept["declouder:seam_score"] = round(record.seam_score, 4)
     return kept
@@ -185,8 +191,11 @@ def _band(record: ProductRecord, layer: Layer, source: Mapping[str, Any]) -> dic
         if isinstance(asset.get(name), list) and len(asset[name]) > 1:
             asset[name] = asset[name][index - 1 : index] or asset[name][:1]
     asset.setdefault("title", _TITLES.get(layer.name, layer.name))
+    if layer.description:
+        asset.setdefault("description", layer.description)
     asset.setdefault("roles", ["data", "reflectance"] if band is not None else ["data", layer.name.lower()])
     pixels: dict[str, Any] = {"data_type": layer.dtype} | ({} if layer.nodata is None else {"nodata": layer.nodata})
+    pixels |= {} if layer.unit is None else {"unit": layer.unit}
     if _version(record.source.stac) == "1.1.0":
         asset |= pixels
     else:

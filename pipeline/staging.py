@@ -32,10 +32,11 @@ class Staging:
         """Write a block. Raises WriteFailed when the disk is full or not writable."""
         target = self.path(result.rows, result.cols)
         beside = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
+        known = {} if result.confidence is None else {"confidence": result.confidence}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with beside.open("wb") as file:
-                np.savez(file, allow_pickle=False, provenance=result.provenance, **result.bands)
+                np.savez(file, allow_pickle=False, provenance=result.provenance, **known, **result.bands)
             beside.replace(target)
         except OSError as error:
             beside.unlink(missing_ok=True)
@@ -55,4 +56,5 @@ class Staging:
             path.unlink(missing_ok=True)
             return None
         provenance = arrays.pop("provenance", None)
-        return None if provenance is None else BlockResult(rows, cols, arrays, provenance)
+        confidence = arrays.pop("confidence", None)
+        return None if provenance is None else BlockResult(rows, cols, arrays, provenance, confidence)

@@ -223,6 +223,10 @@ def _attributes(layer: Layer) -> dict[str, Any]:
     attributes: dict[str, Any] = {"long_name": layer.name, "grid_mapping": "spatial_ref", "coordinates": "spatial_ref"}
     if layer.nodata is not None:
         attributes["nodata"] = layer.nodata
+    if layer.unit is not None:
+        attributes["units"] = layer.unit
+    if layer.description:
+        attributes["comment"] = layer.description
     if layer.categories:
         attributes["flag_values"] = list(layer.categories)
         attributes["flag_meanings"] = " ".join(layer.categories.values())

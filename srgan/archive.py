@@ -26,7 +26,7 @@ PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
 """Never read: a pickle can run any code."""
 
 RECORD = "declouder.json"
-VERSION = 1
+VERSION = 2
 """Of the record and of what the inputs and outputs mean."""
 LARGEST_RECORD = 1 << 20
 """Bytes; ours have a few thousand."""
@@ -49,7 +49,7 @@ class ExportRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     format: Format
     name: str = Field(min_length=1, description="Name of the checkpoint")
     spec: ModelSpec
@@ -75,13 +75,14 @@ class ExportRecord(BaseModel):
 
     @property
     def outputs(self) -> tuple[TensorInfo, ...]:
-        """The four outputs, in order; as those of `GeneratorOutput`."""
+        """The five outputs, in order; as those of `GeneratorOutput`."""
         B, C, H = self.batch, len(self.spec.bands), self.tile
         return (
             TensorInfo("restored", (B, C, H, H), "reflectance 0..1.6 under clouds, 0 in absent bands"),
             TensorInfo("opacity", (B, 1, H, H), "share that does not come from the input, 0..1"),
             TensorInfo("structure", (B, 4, H, H), "smoothed means of VIS, red edge, NIR, SWIR, reflectance"),
             TensorInfo("gradient", (B, 8, H, H), "Sobel maps of these, reflectance per pixel: four along x, four along y"),
+            TensorInfo("uncertainty", (B, 4, H, H), "absolute error to expect of restored in VIS, red edge, NIR, SWIR, reflectance"),
         )  # fmt: skip
 
     def text(self) -> str:

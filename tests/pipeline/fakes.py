@@ -68,6 +68,10 @@ class ArrayReference:
     def valid(self, rows: slice, cols: slice) -> np.ndarray:
         return self.clear[rows, cols]
 
+    def harmonise(self, other: np.ndarray) -> np.ndarray:
+        lines = [(self.gain[band.name], self.offset[band.name]) for band in self.scene.bands]
+        return np.stack([np.float32(g) * x + np.float32(o) for (g, o), x in zip(lines, other, strict=True)])
+
 
 @dataclass
 class Smoother:
@@ -77,6 +81,8 @@ class Smoother:
     digest: str = "smoother"
     margin: int = 8
     grid: int = 1
+    groups: tuple[str, ...] = ()
+    """Band groups whose error it claims to know; that too depends on the whole tile."""
     poison: float | None = None
     """Put into one pixel of every tile whose mean falls in the upper half."""
     calls: int = 0
@@ -91,7 +97,15 @@ class Smoother:
             out = np.clip(out, 0, 1.5).astype(np.float32)
             if self.poison is not None and int(tile.cloudy.sum() * 997) % 2:
                 out[:, 3, 4] = self.poison
-            yield out
+            yield np.concatenate([out, self.errors(tile)])
+
+    def errors(self, tile: TileInput) -> np.ndarray:
+        """(groups, H, W) float32, 0.001 to 0.3 reflectance."""
+        sums = np.cumsum(tile.cloudy[0][::-1, ::-1], axis=0) * np.float32(3.7)
+        errors = np.zeros((len(self.groups), *tile.mask.shape), np.float32)
+        for i in range(len(self.groups)):
+            errors[i] = 0.001 + 0.3 * (sums * (i + 1) % 1) ** 3
+        return errors
 
     def close(self) -> None:
         """Nothing to free."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -52,7 +54,8 @@ def test_the_number_of_workers_moves_no_bit(checkpoint, dates):
         restorer.close()
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
-    assert results[0][0].shape == (4, SIZE, SIZE)
+    # Four bands, and behind them what error to expect of visible and near infrared.
+    assert results[0][0].shape == (6, SIZE, SIZE)
     assert not np.array_equal(results[0][0], results[0][1])
 
 
@@ -67,14 +70,29 @@ def test_channels_absent_bands_and_dates_reach_the_generator(checkpoint):
         references[0, :, at] = torch.from_numpy(tile.references[:, i])
         present[0, at] = 1
     with torch.inference_mode():
-        expected = checkpoint.generator(
+        out = checkpoint.generator(
             cloudy, present, torch.from_numpy(tile.mask)[None, None], torch.from_numpy(tile.valid)[None, None].float(),
             references, torch.from_numpy(tile.reference_valid)[None, :, None].float(), torch.tensor([tile.days]),
-        ).restored[0, [BANDS.index(name) for name in NAMES]]  # fmt: skip
+        )  # fmt: skip
+    expected = torch.cat([out.restored[0, [BANDS.index(name) for name in NAMES]], out.uncertainty[0, [0, 2]]])
     restorer = TorchRestorer(checkpoint, NAMES, workers=2)
+    assert restorer.groups == ("VIS", "NIR")
     (found,) = restorer.restore([tile])
     restorer.close()
     assert np.allclose(found, expected.numpy(), atol=1e-5)
+    errors = found[4:]
+    assert (errors > 0).all()
+    assert errors.std() > 0
+    assert not np.allclose(errors[0], errors[1])
+
+
+def test_bands_of_no_group_come_without_an_expected_error(checkpoint):
+    restorer = TorchRestorer(checkpoint, ("B01", "B09"))
+    tile = tiles(1)[0]
+    (found,) = restorer.restore([replace(tile, cloudy=tile.cloudy[:2], references=tile.references[:, :2])])
+    restorer.close()
+    assert restorer.groups == Identity.groups == ()
+    assert found.shape == (2, SIZE, SIZE)
 
 
 def test_the_process_keeps_its_number_of_threads(checkpoint):

@@ -102,7 +102,9 @@ def test_the_file_computes_what_the_checkpoint_does(kind, made, checkpoint):
         assert float((ours - theirs).abs().max()) <= BOUND
     # So that the comparison says something: the network itself, not only the first guess, is in there.
     plain = lively(SPEC, seed=5)
-    assert float((plain(**given).restored - found[0]).abs().max()) > 100 * BOUND
+    other = plain(**given)
+    assert float((other.restored - found[0]).abs().max()) > 100 * BOUND
+    assert float((other.uncertainty - found[4]).abs().max()) > 100 * BOUND
 
 
 @pytest.mark.parametrize("kind", SUFFIX)
@@ -121,7 +123,7 @@ def test_one_file_says_all_that_is_needed(kind, made, checkpoint):
         assert read_record(report.path) == report.record
     told = json.loads(text)
     assert ModelSpec.model_validate(told["spec"]) == SPEC
-    assert (told["version"], told["format"], told["name"]) == (1, kind, "model")
+    assert (told["version"], told["format"], told["name"]) == (2, kind, "model")
     assert (told["margin"], told["grid"], told["bands"]) == (40, 8, list(BANDS))
     assert (told["tile"], told["references"], told["batch"]) == (64, 2, 1)
     assert told["weights"] == checkpoint.digest
@@ -156,7 +158,7 @@ def test_nothing_in_the_graph_is_tied_to_the_device_it_was_made_on(kind, made):
         # On torch's device without data, where a tensor left behind on the CPU would raise.
         loaded = load_exported(path, "meta")
         given = [part.to("meta") for part in inputs(dates=2).values()]
-        assert [part.device.type for part in loaded(*given)] == ["meta"] * 4
+        assert [part.device.type for part in loaded(*given)] == ["meta"] * 5
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -311,7 +313,7 @@ def retold(**changes: object) -> Callable[[dict[str, bytes]], object]:
         (lambda records: records.update({"archive/extra/declouder.json": b"{ no"}), "is not readable JSON"),
         (lambda records: records.update({"archive/extra/declouder.json": b"[1]"}), "is of version None"),
         (lambda records: records.update({"archive/extra/declouder.json": b" " * (2 << 20)}), "too large to be one"),
-        (retold(version=2), "its record is of version 2, this program reads 1: export the checkpoint again"),
+        (retold(version=1), "its record is of version 1, this program reads 2: export the checkpoint again"),
         (retold(spec={"name": "x"}), "bad record, spec.widths: Field required"),
         (retold(weights="abc"), "bad record, weights"),
         (retold(tile=0), "bad record, tile"),
