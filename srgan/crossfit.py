@@ -30,6 +30,8 @@ ROUNDS = 2
 STRIPS = 8
 HELPS = 0.98
 """Share of a band's mean absolute residual that must at most be left on strips that were not learned from."""
+NOTHING = 1e-6
+"""Mean residual, reflectance, below which there is nothing to correct."""
 TAIL = 0.001
 """Share of the clear pixels on either side beyond which a correction is clipped."""
 
@@ -78,7 +80,8 @@ def cross_fit(other: NDArray[np.floating], left: NDArray[np.floating]) -> CrossF
         if learn.sum() < FEWEST // 4 or test.sum() < FEWEST // 4:
             return None
         found = _fit(x[learn], y[learn])(x[test].T.astype(np.float32)).T
-        gain += np.abs(y[test] - found).mean(0) / np.maximum(np.abs(y[test]).mean(0), 1e-9) / 2
+        before, after = np.abs(y[test]).mean(0), np.abs(y[test] - found).mean(0)
+        gain += np.where(before > NOTHING, after / np.maximum(before, NOTHING), 1.0) / 2
     helped = gain <= HELPS
     if not helped.any():
         return None

@@ -1,0 +1,147 @@
+"""The expected error: trained by likelihood, calibrated by hand's formula, without a trace in the image."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy import optimize
+
+from srgan.calibration import POWERS, STRENGTHS, calibrate, fit_scale
+from srgan.dataset import SampleMaker
+from srgan.generator import Generator
+from srgan.settings import load_settings
+from srgan.spec import BANDS, GROUPS, ModelSpec
+from srgan.store import ChipStore
+from srgan.uncertainty import FIRST, LEAST, MOST, group_error, likelihood
+from tests.srgan.made import write_store
+
+SMALLEST = ModelSpec(name="smallest", widths=(8, 8, 8, 8), depths=(1, 1, 1, 1))
+
+
+def inputs(size: int = 64, dates: int = 1) -> dict[str, torch.Tensor]:
+    noise = torch.Generator().manual_seed(3)
+    mask = torch.zeros(1, 1, size, size)
+    mask[..., 16:48, 16:48] = 1
+    return {
+        "cloudy": torch.rand(1, 13, size, size, generator=noise),
+        "present": torch.ones(1, 13),
+        "mask": mask,
+        "valid": torch.ones(1, 1, size, size),
+        "references": torch.rand(1, dates, 13, size, size, generator=noise),
+        "reference_valid": torch.ones(1, dates, 1, size, size),
+        "days": torch.ones(1, dates),
+    }
+
+
+def test_positive_bounded_and_a_start_before_training():
+    torch.manual_seed(0)
+    generator = Generator(SMALLEST).eval()
+    with torch.no_grad():
+        out = generator(**inputs())
+        assert out.uncertainty.shape == (1, len(GROUPS), 64, 64)
+        torch.testing.assert_close(out.uncertainty, torch.full_like(out.uncertainty, FIRST))
+        generator.uncertainty.write.bias.fill_(1e3)
+        assert (generator(**inputs()).uncertainty == MOST).all()
+        generator.uncertainty.write.bias.fill_(-1e3)
+        assert (generator(**inputs()).uncertainty == LEAST).all()
+
+
+def test_no_gradient_reaches_the_image():
+    torch.manual_seed(0)
+    generator = Generator(SMALLEST)
+    with torch.no_grad():
+        generator.uncertainty.write.weight.normal_(0, 0.1)
+    given = inputs()
+    out = generator(**given)
+    known = torch.ones(1, 13, 64, 64)
+    likelihood(
+        out.uncertainty, out.restored, torch.rand(1, 13, 64, 64), given["mask"], known, given["present"]
+    ).backward()
+    touched = {
+        name.split(".")[0] for name, part in generator.named_parameters() if part.grad is not None and part.grad.any()
+    }
+    assert touched == {"uncertainty"}
+
+
+def test_likelihood_against_scipy_and_the_minimum_at_the_mean_error():
+    torch.manual_seed(1)
+    error = torch.distributions.Exponential(1 / 0.03).sample((1, 1, 40, 40))
+    prediction, target = torch.zeros(1, 13, 40, 40), error.expand(1, 13, 40, 40)
+    known, present, mask = torch.ones(1, 13, 40, 40), torch.ones(1, 13), torch.ones(1, 1, 40, 40)
+
+    def at(scale: float) -> float:
+        b = torch.full((1, len(GROUPS), 40, 40), scale)
+        return float(likelihood(b, prediction, target, mask, known, present))
+
+    best = optimize.minimize_scalar(at, bounds=(0.001, 0.3), method="bounded").x
+    assert best == pytest.approx(float(error.mean()), rel=1e-3)
+    expected = float((error.double() / 0.05).mean() + math.log(0.05 / FIRST))
+    assert at(0.05) == pytest.approx(expected, rel=1e-5)
+
+
+def test_errors_of_a_group_count_its_present_bands_and_known_replaced_pixels():
+    prediction, target = torch.zeros(1, 13, 8, 8), torch.zeros(1, 13, 8, 8)
+    target[:, BANDS.index("B02")] = 0.3
+    target[:, BANDS.index("B12")] = 0.1
+    present, known, mask = torch.ones(1, 13), torch.ones(1, 13, 8, 8), torch.ones(1, 1, 8, 8)
+    present[:, BANDS.index("B11")] = 0
+    present[:, [BANDS.index(name) for name in GROUPS["red edge"]]] = 0
+    known[..., 0] = 0
+    mask[..., 1] = 0
+    error, counts = group_error(prediction, target, mask, known, present)
+    assert error[0, 0, 3, 3] == pytest.approx(0.1)
+    assert error[0, 3, 3, 3] == pytest.approx(0.1)
+    assert (counts[:, :, :, :2] == 0).all()
+    assert (counts[:, 1] == 0).all()
+    assert (counts[:, [0, 2, 3], :, 2:] == 1).all()
+
+
+@pytest.mark.parametrize(("shift", "power"), [(math.log(0.02), 1.0), (math.log(0.05), 0.5), (math.log(0.01), 0.0)])
+def test_calibration_finds_what_was_planted(shift, power):
+    torch.manual_seed(2)
+    said = torch.randn(40_000)
+    error = torch.distributions.Exponential(torch.exp(-(shift + power * said))).sample()
+    found = fit_scale(said, error)
+    assert found == (pytest.approx(shift, abs=0.05), pytest.approx(power, abs=0.051))
+    assert found[1] in POWERS
+
+
+@pytest.fixture(scope="module")
+def maker(tmp_path_factory):
+    store = ChipStore(write_store(tmp_path_factory.mktemp("calibration")))
+    changes = {
+        "model": "tiny",
+        "widths": [8, 8, 8, 8],
+        "depths": [1, 1, 1, 1],
+        "crop": 64,
+        "losses.perceptual": 0,
+        "losses.style": 0,
+    }
+    return SampleMaker(store.split("val"), load_settings("tiny", changes), 5)
+
+
+def test_a_correction_that_harms_is_switched_off(maker):
+    """Heads that add a constant to every band: the guess alone is better, in every kind of pixel that occurs."""
+    torch.manual_seed(0)
+    generator = Generator(SMALLEST).eval()
+    with torch.no_grad():
+        generator.correction.bias[:13] = 3.0
+    calibrate(generator, maker, 6)
+    assert (generator.strength == 0).all()
+    assert torch.isfinite(generator.uncertainty.calibration).all()
+
+
+def test_a_correction_that_helps_stays_and_calibration_repeats(maker):
+    """A guess that is spoiled by a wrong spectrum far from any clear pixel cannot be had here, so help is what undoes haze: `keep`."""
+    torch.manual_seed(0)
+    first, second = Generator(SMALLEST).eval(), Generator(SMALLEST).eval()
+    for generator in (first, second):
+        with torch.no_grad():
+            for part in generator.parameters():
+                part.zero_()
+        calibrate(generator, maker, 6)
+    assert torch.equal(first.strength, second.strength)
+    assert torch.equal(first.uncertainty.calibration, second.uncertainty.calibration)
+    assert {float(value) for value in first.strength.flatten()} <= set(STRENGTHS)
