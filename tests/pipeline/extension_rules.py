@@ -51,6 +51,7 @@ RASTER_BAND = {
         "nodata": NUMBER,
         "scale": NUMBER,
         "offset": NUMBER,
+        "unit": TEXT,
         "bits_per_sample": {"type": "integer"},
         "spatial_resolution": NUMBER,
     },

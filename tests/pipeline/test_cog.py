@@ -20,7 +20,7 @@ from rio_cogeo.cogeo import cog_validate
 from pipeline import cog
 from pipeline.cog import CogSink
 from pipeline.errors import WriteFailed
-from pipeline.layers import Layer, cloudmask_layer, provenance_layer
+from pipeline.layers import Layer, cloudmask_layer, confidence_layer, provenance_layer
 
 
 def grid(shape: tuple[int, int], crs: str = "EPSG:32633", size: float = 10) -> GeoBox:
@@ -123,6 +123,26 @@ def test_overviews_of_classes_hold_only_classes_that_are_there(tmp_path):
     sink.close()
     with rasterio.open(tmp_path / "provenance.tif", overview_level=0) as file:
         assert set(np.unique(file.read(1))) == {1, 5}
+
+
+def test_confidence_is_a_quantity_with_a_unit_and_its_definition(tmp_path):
+    layer = confidence_layer(grid((1024, 1024)))
+    pixels = np.tile(np.array([[100, 255], [60, 255]], np.uint8), (512, 512))
+    pixels[512:] = 255
+    sink = CogSink(tmp_path, [layer])
+    write(sink, layer, pixels)
+    sink.close()
+    # Without classes there is nothing to say beside the file.
+    assert [path.name for path in tmp_path.iterdir()] == ["confidence.tif"]
+    with rasterio.open(tmp_path / "confidence.tif") as file:
+        assert np.array_equal(file.read(1), pixels)
+        assert (file.units, file.nodata, file.dtypes) == (("%",), 255, ("uint8",))
+        assert file.tags()["TIFFTAG_IMAGEDESCRIPTION"] == layer.description
+        assert file.colorinterp[0].name == "gray"
+    with rasterio.open(tmp_path / "confidence.tif", overview_level=0) as file:
+        small = file.read(1)
+    assert (small[:256] == 80).all()
+    assert (small[256:] == 255).all()
 
 
 def test_classes_carry_their_colours_and_names(tmp_path):

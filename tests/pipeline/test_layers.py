@@ -36,6 +36,21 @@ def test_an_impossible_layer_cannot_be_made(change, reason):
         Layer(**{**good, **change})
 
 
+def test_classes_keep_their_values_in_overviews_and_quantities_are_averaged():
+    made = {
+        "average": [
+            Layer("B02", "blue", grid((2, 2)), "uint16", 0),
+            layers.confidence_layer(grid((2, 2))),
+        ],
+        "mode": [
+            Layer("SCL", "scl", grid((2, 2)), "uint8", 0),
+            layers.provenance_layer(grid((2, 2))),
+            layers.cloudmask_layer(grid((2, 2))),
+        ],
+    }
+    assert all(layer.resampling == kind for kind, of_kind in made.items() for layer in of_kind)
+
+
 @pytest.mark.parametrize("colours", [layers.PROVENANCE_COLOURS, layers.CLOUD_COLOURS], ids=["provenance", "cloudmask"])
 def test_colours_stay_apart_for_colour_blind_eyes(colours):
     """Machado, Oliveira and Fernandes (2009), severity 1: protan, deutan, tritan; in CIE Lab, where 2.3 is just visible."""

@@ -29,6 +29,8 @@ from tests.pipeline.test_stac_item import record
         ({"provenance": {"invented": 0.5}}, r"unknown provenance \['invented'\]"),
         ({"provenance": {"observed": 1.5}}, "must be 0..1"),
         ({"clouds": {"thin": -0.1}}, "must be 0..1"),
+        ({"confidence": {"restored": 100.5}}, r"mean confidence \{'restored': 100.5\} must be 0..100 of a class"),
+        ({"confidence": {"invented": 50.0}}, "mean confidence .*invented"),
         ({"layers": ()}, "once each"),
         ({"created": datetime(2024, 1, 1)}, "has no time zone"),  # noqa: DTZ001
     ],

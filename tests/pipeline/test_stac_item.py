@@ -21,7 +21,7 @@ from pystac.extensions.projection import ProjectionExtension
 
 from catalogs.item import BandAsset, SceneItem
 from pipeline.cog import CogSink
-from pipeline.layers import Layer, cloudmask_layer, provenance_layer
+from pipeline.layers import Layer, cloudmask_layer, confidence_layer, provenance_layer
 from pipeline.preview import Preview
 from pipeline.product import ModelRecord, Product, ProductRecord, ReferenceRecord
 from pipeline.publish import is_published, publish, read_item
@@ -126,6 +126,7 @@ def record(source: SceneItem | None = None, **changes: Any) -> ProductRecord:
             Layer("B02", "blue", fine, "uint16", 0),
             Layer("B11", "swir16", coarse, "uint16", None),
             provenance_layer(fine),
+            confidence_layer(fine),
             cloudmask_layer(fine),
         ),
         "format": "cog",
@@ -136,6 +137,7 @@ def record(source: SceneItem | None = None, **changes: Any) -> ProductRecord:
         "clouds": CLOUDS,
         "provenance": SHARES,
         "seam_score": 1.01,
+        "confidence": {"blended": 97.25, "restored": 81.23456, "generated": 40.0},
         "references": (ReferenceRecord("S2_OTHER", "/catalogue/S2_OTHER.json", 3.0),),
         "skipped": {"S2_FAR": "40 days away"},
         "seconds": {"mask": 1.234567},
@@ -149,7 +151,7 @@ def make_product(output: Path, made: ProductRecord) -> Path:
     staged = output / ".staging" / made.id
     sink = CogSink(staged, made.layers) if made.format == "cog" else ZarrSink(staged, made.id, made.layers)
     for layer in made.layers:
-        top = 6 if layer.categories else 4000
+        top = 6 if layer.categories else 101 if layer.unit else 4000
         sink.write(layer.name, 0, np.random.default_rng(0).integers(1, top, layer.shape, dtype=layer.dtype))
     sink.close()
     preview = Preview(made.layers[0].shape)
@@ -250,6 +252,35 @@ def test_what_still_holds_is_kept_and_what_does_not_is_gone():
     assert "nodata" not in item["assets"]["swir16"]["raster:bands"][0]
     assert "file:checksum" not in blue
     json.dumps(item, allow_nan=False)
+
+
+def test_confidence_is_described_where_it_is_and_averaged_by_class():
+    item = build_item(record())
+    assert item["properties"]["declouder:confidence"] == {"blended": 97.25, "restored": 81.23, "generated": 40.0}
+    asset = item["assets"]["confidence"]
+    assert asset["href"] == "./confidence.tif"
+    assert asset["roles"] == ["data", "confidence"]
+    assert "within 0.02 of the ground's reflectance" in asset["description"]
+    assert asset["raster:bands"] == [
+        {"spatial_resolution": 10.0, "data_type": "uint8", "nodata": 255, "unit": "%"},
+    ]
+    assert "confidence-pam" not in item["assets"]
+    newer = build_item(record(replace(made_source(), stac={**made_source().stac, "stac_version": "1.1.0"})))
+    asset = newer["assets"]["confidence"]
+    assert (asset["data_type"], asset["nodata"], asset["unit"]) == ("uint8", 255, "%")
+    loaded(newer).validate()
+
+
+def test_of_a_product_that_is_a_source_nothing_of_our_own_is_kept():
+    """The first network knew its errors, this one does not: its item must not say what the first one thought."""
+    first = build_item(record(references=()))
+    source = replace(made_source(), stac={**first, "id": "S2_SOURCE"})
+    layers = tuple(layer for layer in record().layers if layer.name != "confidence")
+    again = build_item(record(source, layers=layers, confidence={}, seam_score=None, key="ef" * 32))
+    assert "confidence" not in again["assets"]
+    assert not {"declouder:confidence", "declouder:seam_score"} & set(again["properties"])
+    assert again["properties"]["declouder:run_key"] == "ef" * 32
+    assert again["properties"]["platform"] == "sentinel-2b"
 
 
 def test_links_lead_to_where_it_comes_from(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,7 +30,18 @@ def test_a_block_comes_back_as_it_went(tmp_path):
     assert set(back.bands) == {"B02", "B09"}
     assert all(np.array_equal(back.bands[name], pixels) for name, pixels in result().bands.items())
     assert np.array_equal(back.provenance, result().provenance)
+    assert back.confidence is None
     assert [path.suffix for path in staging.folder.iterdir()] == [".npz"]
+
+
+def test_confidence_comes_back_beside_the_bands(tmp_path):
+    confidence = np.arange(144, dtype=np.uint8).reshape(12, 12)
+    Staging(tmp_path).save(replace(result(), confidence=confidence))
+    back = Staging(tmp_path).load(ROWS, COLS)
+    assert back is not None
+    assert np.array_equal(back.confidence, confidence)
+    assert back.confidence.dtype == np.uint8
+    assert set(back.bands) == {"B02", "B09"}
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, -1, -200])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from pipeline.errors import WriteFailed
-from pipeline.layers import Layer, provenance_layer
+from pipeline.layers import Layer, confidence_layer, provenance_layer
 from pipeline.zarr_store import ZarrSink, group_names
 
 # rioxarray computes transforms in a way that affine 3 announces to give up.
@@ -257,6 +257,21 @@ def test_a_full_disk_leaves_no_half_store(tmp_path, monkeypatch, after):
     with pytest.raises(WriteFailed, match=r"item\.zarr: no space left on the disk"):
         run()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_confidence_keeps_its_numbers_and_says_what_they_are(tmp_path):
+    layer = confidence_layer(grid((20, 30)))
+    pixels = np.random.default_rng(0).integers(0, 101, (20, 30)).astype(np.uint8)
+    pixels[:3] = 255
+    sink = ZarrSink(tmp_path, "item", [layer])
+    sink.write("confidence", 0, pixels)
+    sink.close()
+    with xr.open_zarr(tmp_path / "item.zarr", group="r10m") as data:
+        assert data.confidence.dtype == np.uint8
+        np.testing.assert_array_equal(data.confidence.values, pixels)
+        assert data.confidence.rio.nodata == 255
+        assert data.confidence.attrs["units"] == "%"
+        assert data.confidence.attrs["comment"] == layer.description
 
 
 def test_metadata_hold_no_time_and_no_fill_value_that_masks(tmp_path):
