@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +26,8 @@ from srgan.spec import ModelSpec
 from .fakes import Smoother
 from .made import made_item, write_raster
 
+KNOWN = ("VIS", "SWIR")
+"""Band groups of `scene`: a network that knows its errors gives products with confidence."""
 IDENTITY = DecloudSettings(checkpoint="identity", max_generated=1, references=0, tile=64, overlap=16)
 
 
@@ -54,7 +57,7 @@ def pixels_of(folder: Path) -> dict[str, bytes]:
 
 def test_resources_change_no_byte_of_the_product(tmp_path, monkeypatch):
     item = scene(tmp_path / "S2A_33TWL_20230810_0_L2A", 240)
-    network = Smoother()
+    network = Smoother(groups=KNOWN)
     monkeypatch.setattr("pipeline.engine.open_restorer", lambda *_: network)
     results = []
     for i, resources in enumerate(
@@ -71,8 +74,40 @@ def test_resources_change_no_byte_of_the_product(tmp_path, monkeypatch):
         # However small the blocks, the network sees every tile once.
         assert network.calls == product.item["properties"]["declouder:settings"]["tiles_restored"]
         network.calls = 0
-    assert results[0]
+    assert "confidence.tif" in results[0]
     assert all(result == results[0] for result in results[1:])
+
+
+@pytest.mark.parametrize("kind", ["cog", "zarr"])
+def test_confidence_of_a_product(tmp_path, monkeypatch, kind):
+    item = scene(tmp_path / "scene", 240)
+    monkeypatch.setattr("pipeline.engine.open_restorer", lambda *_: Smoother(groups=KNOWN))
+    settings = IDENTITY.model_copy(update={"format": kind})
+    product = decloud_scene(item, tmp_path / "out", settings, resources=Resources(block=60))
+    if kind == "cog":
+        with rasterio.open(product.folder / "confidence.tif") as file:
+            confidence = file.read(1)
+        with rasterio.open(product.folder / "provenance.tif") as file:
+            provenance = file.read(1)
+    else:
+        with xr.open_zarr(product.folder / f"{product.id}.zarr", group="r10m") as data:
+            confidence, provenance = data.confidence.values, data.provenance.values
+    # The scene is larger than what was restored: most of it was never in a block.
+    assert np.array_equal(confidence == 100, provenance == 1)
+    assert np.array_equal(confidence == 255, provenance == 0)
+    replaced = confidence[provenance >= 2]
+    assert replaced.max() <= 99
+    assert np.unique(replaced).size > 20
+    kinds = {"blended": 2, "generated": 4}
+    means = {name: float(confidence[provenance == value].mean()) for name, value in kinds.items()}
+    assert product.item["properties"]["declouder:confidence"] == pytest.approx(means, abs=0.01)
+
+
+def test_a_network_that_knows_nothing_of_its_errors_makes_a_product_without_confidence(tmp_path):
+    product = decloud_scene(scene(tmp_path / "scene"), tmp_path / "out", IDENTITY)
+    assert not (product.folder / "confidence.tif").exists()
+    assert "confidence" not in product.item["assets"]
+    assert "declouder:confidence" not in product.item["properties"]
 
 
 @settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -115,7 +150,7 @@ class Slow(Smoother):
             time.sleep(0.02)
             yield result
 
-pipeline.engine.open_restorer = lambda *_: Slow()
+pipeline.engine.open_restorer = lambda *_: Slow(groups=("VIS", "SWIR"))
 root = Path(sys.argv[1])
 item = scene(root / "scene", 240)
 settings = IDENTITY.model_copy(update={"format": sys.argv[2]})
@@ -136,12 +171,13 @@ def test_a_killed_run_resumes_and_gives_the_undisturbed_product(tmp_path, monkey
     item = scene(tmp_path / "scene", 240)
     assert len(list(staging.glob("*/blocks/*.npz"))) >= blocks
     assert not list((tmp_path / "out").glob("scene_*"))
-    network = Smoother()
+    network = Smoother(groups=KNOWN)
     monkeypatch.setattr("pipeline.engine.open_restorer", lambda *_: network)
     resumed = decloud_scene(item, tmp_path / "out", settings, resources=Resources(block=24))
     resumed_calls = network.calls
     straight = decloud_scene(item, tmp_path / "fresh", settings, resources=Resources(block=24))
     assert files_of(resumed.folder) == files_of(straight.folder)
+    assert any("confidence" in name for name in files_of(resumed.folder))
     assert not list(staging.iterdir())
     assert resumed_calls < network.calls - resumed_calls
 
@@ -231,7 +267,7 @@ def test_one_pixel(tmp_path):
         assert file.read(1).tolist() == [[4000]]
 
 
-def test_only_the_area_is_processed_with_clip(tmp_path):
+def test_only_the_area_is_processed_with_clip(tmp_path, monkeypatch):
     from pyproj import Transformer
     from shapely import box, transform
 
@@ -240,6 +276,7 @@ def test_only_the_area_is_processed_with_clip(tmp_path):
         bounds = file.bounds
     back = Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True).transform
     area = transform(box(bounds.left, bounds.bottom, bounds.left + 1000, bounds.top), back, interleaved=False)
+    monkeypatch.setattr("pipeline.engine.open_restorer", lambda *_: Smoother(groups=KNOWN))
     whole = decloud_scene(item, tmp_path / "out", IDENTITY)
     part = decloud_scene(item, tmp_path / "out", IDENTITY.model_copy(update={"clip": True}), area=area)
     assert part.id != whole.id
@@ -248,6 +285,13 @@ def test_only_the_area_is_processed_with_clip(tmp_path):
     assert (clipped[:, 110:] <= 1).all()
     assert (full[:, 110:] > 1).any()
     assert (clipped[:, :100] > 1).any()
+    with rasterio.open(part.folder / "confidence.tif") as file:
+        confidence = file.read(1)
+    # Clouds outside of the area are still there, and nothing can be said of what they hide.
+    left = (clipped == 1) & (full > 2)
+    assert left[:, 110:].any()
+    assert (confidence[left] == 0).all()
+    assert (confidence[full == 1] == 100).all()
 
 
 def test_a_full_disk_is_named_and_leaves_no_product(tmp_path):
