@@ -24,7 +24,6 @@ from pipeline.baselines import Problem
 from pipeline.chips import ChipArrays
 from pipeline.ground import THIN, ground_classes, opacity
 from pipeline.growth import GROW, dilate, effective_radius
-from pipeline.harmonise import fit_band
 from pipeline.heldout import HeldOutPlace, LeftOut
 from pipeline.images import LARGEST
 from srgan.clouds import add_clouds, random_sky
@@ -94,19 +93,15 @@ class Case:
         cloudy: NDArray[np.bool_] = self.problem.mask & self.problem.valid & self.known
         return cloudy
 
-    def of_bands(self, bands: Sequence[str], name: str) -> Case:
-        """The same case of some of its bands, called `<id>.<name>`. A case of a band alone is what a program sees that has no other."""
+    def of_bands(self, bands: Sequence[str], name: str = "") -> Case:
+        """The same case of some of its bands, called `<id>.<name>`, as it is for all of them: what is seen where there are no others."""
+        if tuple(bands) == self.bands:
+            return self
         at = [self.bands.index(band) for band in bands]
         problem = self.problem
-        lines = None if problem.lines is None else problem.lines[:, at]
-        part = replace(
-            problem,
-            image=problem.image[at],
-            bands=tuple(bands),
-            references=problem.references[:, at],
-            lines=lines,
-        )
-        return replace(self, id=f"{self.id}.{name}", bands=tuple(bands), problem=part, target=self.target[at])
+        part = replace(problem, image=problem.image[at], bands=tuple(bands), references=problem.references[:, at])
+        called = f"{self.id}.{name}" if name else self.id
+        return replace(self, id=called, bands=tuple(bands), problem=part, target=self.target[at])
 
 
 def cases_of(place: HeldOutPlace, chip: ChipArrays) -> Iterator[Case | LeftOut]:
@@ -249,7 +244,6 @@ class _Dates:
             reference_valid=clear,
             days=tuple(float(self.chip.days[other] - self.chip.days[date]) for other in others),
             clouds=tuple(self.chip.cloud[other] for other in others),
-            lines=_lines(problem, references, clear),
         )
         return replace(case, id=name, protocol=protocol, problem=problem, also=())
 
@@ -295,17 +289,6 @@ def cover_class(cover: float, seen_through: float) -> str:
     if cover >= FULL:
         return "full"
     return "to 30 %" if cover <= 0.3 else "30-70 %" if cover <= 0.7 else "over 70 %"
-
-
-def _lines(problem: Problem, references: NDArray[np.float32], clear: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Gain and offset (T, C, 2) that bring references to the level of the image on jointly clear pixels, as the engine fits them."""
-    lines = np.empty((*references.shape[:2], 2))
-    for date, there in enumerate(clear):
-        joint = there & problem.valid & ~problem.mask
-        for band, pixels in enumerate(problem.image):
-            fit = fit_band(references[date, band][joint], pixels[joint])
-            lines[date, band] = fit.gain, fit.offset
-    return lines
 
 
 def _number(text: str) -> int:
