@@ -7,8 +7,8 @@ Reflectance, clipped to 0..1, float64. With y the truth and p the prediction, ov
     SSIM = mean of its map (Wang et al., IEEE TIP 13, 2004): Gaussian window of 11x11, sigma 1.5, C1 = 1e-4, C2 = 9e-4
 
 SSIM is in use in two variants, up to 0.057 apart. `same` lays windows over the border, where zeros continue the image (the evaluation
-of UnCRtainTS); `valid` leaves out the windows that do not fit (torchmetrics, scikit-image with Gaussian weights). The second map is the
-middle of the first, so one map serves both.
+of UnCRtainTS); `valid` leaves out the windows that do not fit (scikit-image with Gaussian weights; torchmetrics until 2024, which lets
+windows over mirrored edges count since). The second map is the middle of the first, so one map serves both.
 """
 
 from __future__ import annotations
@@ -205,9 +205,7 @@ class Comparison:
         whole = np.isfinite(truth)
         if not whole.all():
             if not whole[:, known].all():
-                raise NotComparable(
-                    "the target is not finite in pixels that are said to be known: take them out of the mask"
-                )
+                raise NotComparable("the target is not finite in pixels said to be known: take them out of the mask")
             truth[~whole] = 0
         self.target = np.clip(truth, 0, 1, out=truth)
         self.finite = np.isfinite(prediction)
@@ -220,14 +218,11 @@ class Comparison:
 
     def moments(self, where: Mask, *, ssim: bool = True) -> Moments:
         """Over all bands. where (H, W) bool: pixels that count, all of them known. Raises NotComparable."""
-        return sum(self.bands(where, ssim=ssim), self._spectra(where))
+        return sum(self.bands(where, ssim=ssim), self.angles(where))
 
     def bands(self, where: Mask, *, ssim: bool = True) -> tuple[Moments, ...]:
         """Moments of each band by itself, (C,), without angles. Raises NotComparable."""
-        if where.shape != self.known.shape or where.dtype != np.bool_:
-            raise NotComparable(f"pixels that count are {where.dtype} {where.shape}: need bool {self.known.shape}")
-        if (where & ~self.known).any():
-            raise NotComparable("pixels are to count whose truth is not known: take them out of the mask")
+        self._check(where)
         pixels = np.flatnonzero(where)
         return tuple(self._band(band, pixels, ssim=ssim) for band in range(len(self.target)))
 
@@ -265,8 +260,9 @@ class Comparison:
             valid_windows=len(inner),
         )
 
-    def _spectra(self, where: Mask) -> Moments:
-        """Angles alone."""
+    def angles(self, where: Mask) -> Moments:
+        """The spectral angles over some pixels and nothing else; none where there is one band only. Raises NotComparable."""
+        self._check(where)
         if len(self.target) == 1:
             return Moments()
         angle, nonzero = self.angle
@@ -275,6 +271,12 @@ class Comparison:
         return Moments(
             angle=float(counted.sum()), spectra=counted.size, zero_spectra=int(np.count_nonzero(chosen)) - counted.size
         )
+
+    def _check(self, where: Mask) -> None:
+        if where.shape != self.known.shape or where.dtype != np.bool_:
+            raise NotComparable(f"pixels that count are {where.dtype} {where.shape}: need bool {self.known.shape}")
+        if (where & ~self.known).any():
+            raise NotComparable("pixels are to count whose truth is not known: take them out of the mask")
 
     @cached_property
     def _inner(self) -> Mask:
