@@ -21,8 +21,7 @@ import torch
 
 from srgan.checkpoint import load_checkpoint
 from srgan.dataset import SampleMaker
-from srgan.generator import parameter_count
-from srgan.score import first_guess_alone
+from srgan.generator import Generator, parameter_count
 from srgan.settings import TrainSettings, load_settings
 from srgan.store import ChipStore
 from srgan.trainer import train
@@ -46,6 +45,14 @@ def settings_of(variant: str, seed: int, steps: int) -> TrainSettings:
         "losses.adversarial": 0, "margin_samples": 1,
     }  # fmt: skip
     return load_settings("tiny", run | VARIANTS[variant])
+
+
+def first_guess_alone(generator: Generator) -> Generator:
+    """A generator of the same spectrum whose heads are zero: what is left without the learned correction."""
+    blank = Generator(generator.spec).eval()
+    with torch.no_grad():
+        blank.default.copy_(generator.default)
+    return blank
 
 
 def main() -> None:
