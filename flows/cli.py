@@ -19,7 +19,7 @@ from types import FrameType
 
 import typer
 
-from flows import demo, export, interrupts, pairs, plan, run, status, train_command
+from flows import demo, evaluate, export, interrupts, pairs, plan, run, status, train_command
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, interrupts.STATUS
 
@@ -38,6 +38,7 @@ app.command("run", no_args_is_help=True)(run.run)
 app.command("export", no_args_is_help=True)(export.export)
 app.command("status", no_args_is_help=True)(status.status)
 app.command("train", no_args_is_help=True)(train_command.train)
+app.command("evaluate", no_args_is_help=True)(evaluate.evaluate)
 
 
 @app.callback(invoke_without_command=True)
@@ -85,7 +86,8 @@ def _status(error: Exception) -> int:
     from srgan.errors import ModelError, NotFinite, NotSaved
 
     # Nothing was wrong with what was asked: the world did not play along.
-    if isinstance(error, SourceUnavailable | NotSaved | NotFinite):
+    passes = isinstance(error, PipelineError) and error.transient
+    if passes or isinstance(error, SourceUnavailable | NotSaved | NotFinite):
         return FAILED
     # Wrong options are the parser's own errors, known by the message that they format.
     known = isinstance(error, CatalogError | PipelineError | ModelError) or hasattr(error, "format_message")

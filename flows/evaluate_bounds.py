@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.errors import InvalidSettings
+from pipeline.report_methods import METRICS, REGIONS, Methods, overall, settings_of
 
 Side = Literal["below", "above"]
-PROTOCOLS = ("pair", "pair+dates", "synthetic", "synthetic+dates", "seed")
-REGIONS = ("all", "cloudy", "clear_input", "clear_target", "shadow")
-HIGHER, LOWER = ("psnr", "cc", "ssim_same", "ssim_valid"), ("rmse", "mae", "sam")
-"""Metrics by which way is better."""
+PROTOCOLS = ("pair", "pair+1 date", "pair+dates", "synthetic", "synthetic+dates", "seed")
+"""Those of `pipeline.cases`, which takes torch to import; a test compares the two."""
+_BETTER = {metric.key: metric.better for metric in METRICS}
 _SHORT = {"ssim": "ssim_valid"}
 """Names that mean another: SSIM without padding, as torchmetrics and scikit-image compute it."""
 _FORM = "write [PROTOCOL.][REGION.]METRIC=VALUE, like psnr=27 or pair.cloudy.rmse=0.06"
@@ -95,8 +95,8 @@ def parse_bound(text: str, side: Side) -> Bound:
     if not sign:
         raise InvalidSettings(f"{option}: {_FORM}")
     *places, metric = (part.strip() for part in name.split("."))
-    chosen = _known(_SHORT.get(metric, metric), (*HIGHER, *LOWER), "metric", option)
-    if (chosen in HIGHER) != (side == "below"):
+    chosen = _known(_SHORT.get(metric, metric), tuple(_BETTER), "metric", option)
+    if (_BETTER[chosen] == "high") != (side == "below"):
         other, better = ("above", "lower") if side == "below" else ("below", "higher")
         raise InvalidSettings(f"{option}: {metric} is better when it is {better}: write --fail-{other} {text}")
     where: dict[str, str] = {}
@@ -117,25 +117,24 @@ def parse_bound(text: str, side: Side) -> Bound:
     return Bound(chosen, value, side, **where)
 
 
-def judge(rows: Sequence[Mapping[str, Any]], method: str, bound: Bound) -> Verdict:
-    """Hold `bound` against the rows of a report; `method` is the checkpoint's name in them."""
-    row = headline(rows, method, bound.protocol, bound.region)
-    if row is None:
+def judge(document: Mapping[str, Any], bound: Bound) -> Verdict:
+    """Hold `bound` against a report: the scores of the checkpoint that it is about."""
+    bands = widest(document).get(bound.protocol, "")
+    method = Methods.of(document).subject
+    rows = [row for row in overall(document, bound.protocol, bands, bound.region) if row["method"] == method]
+    if not rows:
         return Verdict(bound, None, 0)
-    found = row["mean"].get(bound.metric)
-    return Verdict(bound, None if found is None else float(found), int(row["images"]), str(row["bands"]))
+    found = rows[0]["mean"].get(bound.metric)
+    return Verdict(bound, None if found is None else float(found), int(rows[0]["images"]), bands)
 
 
-def headline(rows: Sequence[Mapping[str, Any]], method: str, protocol: str, region: str) -> Mapping[str, Any] | None:
-    """The row of a method over all images of a protocol in a region, in the widest set of bands; None where there is none."""
-    found = [
-        row
-        for row in rows
-        if (row["method"], row["protocol"], row["region"]) == (method, protocol, region)
-        and row["cover"] == row["ground"] == "any"
-        and row["sky"] in ("", "any")
-    ]
-    return max(found, key=lambda row: int(row["bands"]), default=None)
+def widest(document: Mapping[str, Any]) -> dict[str, str]:
+    """Protocol -> the set of most bands that was scored by it, in the report's order."""
+    found: dict[str, str] = {}
+    for protocol, bands in settings_of(document):
+        if protocol not in found or int(bands) > int(found[protocol]):
+            found[protocol] = bands
+    return found
 
 
 def _known(name: str, names: Sequence[str], what: str, option: str) -> str:

@@ -31,15 +31,20 @@ class EvaluateRequest(BaseModel):
         (), description="Further checkpoints, scored on the same pixels in the same tables"
     )
     bands: Bands = Field("all", description="Bands that the network is given: all three sets, or 13, 12 or 4 bands")
-    limit: int | None = Field(None, ge=1, description="At most so many rows, spread over the groups; empty: all")
+    limit: int | None = Field(
+        None, ge=1, description="At most so many chips, one of each group before a second of any; empty: all"
+    )
     scenes: str | None = Field(
         None,
         min_length=1,
         description="Static STAC catalogue whose clear scenes are declouded whole, under other dates' clouds",
     )
+    trials: int = Field(
+        1, ge=1, description="With `scenes`: at most so many clear scenes, each under one other date's clouds"
+    )
     predictions: Path | None = Field(None, description="Folder for every prediction as a GeoTIFF under its chip's name")
     device: DeviceName = Field("auto", description="auto, cpu, cuda or cuda:N")
-    workers: int = Field(0, ge=0, description="Tiles computed side by side on a CPU; 0 = one for each core")
+    workers: int = Field(0, ge=0, description="Chips scored side by side on a CPU; 0 = one for each core")
     fail_below: tuple[str, ...] = Field(
         (), description="Scores to reach, [PROTOCOL.][REGION.]METRIC=VALUE: psnr, cc, ssim; like psnr=27"
     )

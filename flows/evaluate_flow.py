@@ -1,0 +1,75 @@
+"""`evaluate`: an evaluation as a Prefect flow: score > scenes > report.
+
+Thin: what each step does is `evaluating`'s business. Nothing is cached: the same request scores again. A report whose scores have not
+reached their bounds is written and shown all the same, and the flow run has failed. Needs `flows.embedded.prepare_environment` beforehand
+where no server is configured.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Failed
+from pydantic import Field
+
+from catalogs.errors import CatalogError
+from flows.embedded import plain_errors
+from flows.evaluate_request import EvaluateRequest
+from flows.evaluated import Evaluated
+from flows.evaluating import Scored, Steps, run_evaluation, run_trials, score, write
+from flows.interrupts import checked
+from flows.train_watch import Lines
+from pipeline.errors import PipelineError
+from srgan.errors import ModelError
+
+if TYPE_CHECKING:
+    from pipeline.trial import TrialResult
+
+
+@task(name="score", task_run_name="score", cache_policy=NO_CACHE, persist_result=False)
+def score_task(request: EvaluateRequest) -> Scored:
+    """Score the checkpoint on the pair tables."""
+    return score(request, checked(Lines(get_run_logger().info).stage))
+
+
+@task(name="scenes", task_run_name="scenes", cache_policy=NO_CACHE, persist_result=False)
+def scenes_task(request: EvaluateRequest) -> tuple[TrialResult, ...]:
+    """Decloud whole scenes under other dates' clouds."""
+    return run_trials(request, checked(Lines(get_run_logger().info).stage))
+
+
+@task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)
+def report_task(request: EvaluateRequest, scored: Scored, results: tuple[TrialResult, ...]) -> Evaluated:
+    """Write the report, and show its scores."""
+    evaluated = write(request, scored, results)
+    publish_scores(evaluated)
+    return evaluated
+
+
+@flow(name="evaluate", flow_run_name="evaluate {request.output.name}", persist_result=False, validate_parameters=True)
+def evaluate_flow(
+    request: Annotated[EvaluateRequest, Field(description="What is scored, on what, into which folder")],
+) -> Any:
+    """Score a checkpoint on pair tables and write its report; a score that misses its bound fails the run."""
+    plain_errors(CatalogError, PipelineError, ModelError)
+    evaluated = run_evaluation(request, Steps(score_task, scenes_task, report_task))
+    logger = get_run_logger()
+    for line in evaluated.lines():
+        logger.info(line)
+    if evaluated.missed:
+        # What was found stays with the state: whoever ran the flow can still print it.
+        return Failed(message="; ".join(verdict.line for verdict in evaluated.missed), data=evaluated)
+    return evaluated
+
+
+def publish_scores(evaluated: Evaluated) -> None:
+    """The table of scores. One of a key for all evaluations: Prefect keeps its versions."""
+    rows = [
+        {"protocol": row["protocol"], "bands": row["bands"], "pixels": row["region"], "method": row["method"]}
+        | {"images": row["images"], **row["mean"]}
+        for row in evaluated.scores
+    ]
+    create_table_artifact(table=rows, key="evaluate-scores", description=f"{evaluated.report}: {evaluated.headline}")
