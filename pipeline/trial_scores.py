@@ -31,7 +31,7 @@ from srgan.metrics import Comparison, Moments
 from srgan.ssim import BORDER
 
 METHODS = tuple(name for name in BASELINES if name != "telea")
-"""The simple fills of a scene. Telea's inpainting is not one of them: over clouds of hundreds of pixels it costs minutes and says little."""
+"""The simple fills of a scene. Telea's inpainting is not one of them: it needs the scene in one piece."""
 _VALUES = 8_000_000  # of one image of a block
 _PICTURE = 1024
 """Pixels of a picture's longer side, at most."""
