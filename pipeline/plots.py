@@ -17,7 +17,7 @@ from pipeline.errors import InvalidSettings
 WIDTH, HEIGHT = 480, 300
 STYLES = 12
 """Styles that the page's style sheet knows: class s0 to s11. Series beyond them begin again."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 10, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 10, 42
 _RADIUS = 3.4  # of a marker, in the units of the drawing
 _SHAPES = ("circle", "square", "triangle", "diamond", "cross")
 
@@ -169,7 +169,9 @@ def _drawn(series: Series, x: Axis, y: Axis) -> str:
     style = series.style % STYLES
     parts = [f'<g class="series s{style}" data-series="{style}">']
     if series.kind != "dots" and len(fits) > 1:
-        parts.append(f'<path class="line" d="M{"L".join(_at(x, y, *series.points[i]) for i in fits)}"/>')
+        # Lines without marks differ by their dashes as well.
+        own = f" s{style}" if series.kind == "line" else ""
+        parts.append(f'<path class="line{own}" d="M{"L".join(_at(x, y, *series.points[i]) for i in fits)}"/>')
     if series.kind != "line":
         outlines = {
             i: marker(
@@ -195,10 +197,11 @@ def _entry(series: Series) -> str:
     """A line of the legend: check box, marker, name."""
     style = series.style % STYLES
     checked = " checked" if series.shown else ""
-    sign = '<path class="line" d="M1 8H21"/>' if series.kind != "dots" else ""
-    sign += f'<path class="dot" d="{marker(style, 11, 8, 4)}"/>' if series.kind != "line" else ""
+    own = f" s{style}" if series.kind == "line" else ""
+    sign = f'<path class="line{own}" d="M1 8H25"/>' if series.kind != "dots" else ""
+    sign += f'<path class="dot" d="{marker(style, 13, 8, 4)}"/>' if series.kind != "line" else ""
     return (
-        f'<label><input type="checkbox" class="t{style}"{checked}><svg class="s{style}" viewBox="0 0 22 16" width="22" height="16" '
+        f'<label><input type="checkbox" class="t{style}"{checked}><svg class="s{style}" viewBox="0 0 26 16" width="26" height="16" '
         f'aria-hidden="true">{sign}</svg>{escape(series.name)}</label>'
     )
 

@@ -121,7 +121,7 @@ def _spread(part: Sequence[int], share: int) -> list[int]:
 
 
 def _card(image: Mapping[str, Any], index: int, methods: Methods, encoded: Encoded) -> dict[str, Any]:
-    names = ("id", "chip", "group", "protocol", "bands", "cover", "cover_class", "sky", "ground", "cloud")
+    names = ("id", "chip", "group", "protocol", "also", "bands", "cover", "cover_class", "sky", "ground")
     return {
         "index": index,
         **{name: image[name] for name in names if name in image},

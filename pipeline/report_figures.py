@@ -33,7 +33,9 @@ def cover_figures(document: Mapping[str, Any], methods: Methods) -> list[Figure]
         images = [
             (index, image)
             for index, image in enumerate(document["images"])
-            if (image["protocol"], image["bands"]) == (protocol, bands) and image["cover"] is not None
+            if protocol in (image["protocol"], *image.get("also", ()))
+            and image["bands"] == bands
+            and image["cover"] is not None
         ]
         shown = _shown(document, methods, protocol, bands, region)
         series = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
@@ -18,18 +18,8 @@ from typing import Any
 from pipeline.pictures import COLOURS, ERROR_FULL
 from pipeline.report_data import SHOWN, Encoded, page_data, picture_data, script_json
 from pipeline.report_figures import Figure, band_figures, calibration_figure, cover_figures, risk_figure
-from pipeline.report_methods import (
-    ANCHORS,
-    METRICS,
-    MISSING,
-    REGIONS,
-    SEED_PROTOCOL,
-    Methods,
-    overall,
-    settings_of,
-)
-
-_GLANCE = ("all", "cloudy")
+from pipeline.report_methods import MISSING, REGIONS, Methods
+from pipeline.report_tables import glance_table, score_table
 
 
 def report_page(document: Mapping[str, Any], encoded: Encoded, limit: int = SHOWN) -> str:
@@ -46,7 +36,7 @@ def report_page(document: Mapping[str, Any], encoded: Encoded, limit: int = SHOW
         "name": escape(document["checkpoint"]["name"]),
         "lead": f'<p class="lead">{escape(_lead(document))}</p>',
         "scenes-link": '<a href="#scenes">Scenes</a>' if scenes else "",
-        "glance": _glance(document, methods) + _left_out(document["chips"]),
+        "glance": glance_table(document, methods) + _left_out(document["chips"]),
         "score-notes": _score_notes(document, methods),
         "plots": _plots(document, methods),
         "scenes": scenes,
@@ -126,71 +116,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _head(first: str) -> str:
-    columns = "".join(
-        f'<th scope="col">{escape(metric.name)}<small>{escape(metric.unit)}</small></th>' for metric in METRICS
-    )
-    return f'<thead><tr><th scope="col">{escape(first)}</th>{columns}</tr></thead>'
-
-
-def _body(title: str, rows: Sequence[Mapping[str, Any]], methods: Methods) -> str:
-    """Rows of one part, the best of each column marked."""
-    best = {}
-    for metric in METRICS:
-        values = [value for row in rows if (value := row["mean"].get(metric.key)) is not None]
-        if len(values) > 1:
-            best[metric.key] = min(values) if metric.better == "low" else max(values)
-    lines = [f'<tr class="block"><th scope="rowgroup" colspan="{len(METRICS) + 1}">{escape(title)}</th></tr>']
-    for row in rows:
-        subject = ' class="subject"' if row["method"] == methods.subject else ""
-        cells = []
-        for metric in METRICS:
-            value, low, high = (row.get(name, {}).get(metric.key) for name in ("mean", "low", "high"))
-            interval = "" if low is None or high is None else f"{low:.{metric.digits}f} to {high:.{metric.digits}f}"
-            mark = ' class="best"' if value is not None and value == best.get(metric.key) else ""
-            small = f"<small>{interval}</small>" if interval else ""
-            cells.append(f"<td{mark}>{metric.text(row['mean'])}{small}</td>")
-        lines.append(f'<tr{subject}><th scope="row">{escape(row["method"])}</th>{"".join(cells)}</tr>')
-    return f"<tbody>{''.join(lines)}</tbody>"
-
-
-def _glance(document: Mapping[str, Any], methods: Methods) -> str:
-    """The checkpoint and the best two baselines of each protocol, in its first band set."""
-    first: dict[str, str] = {}
-    for protocol, bands in settings_of(document):
-        first.setdefault(protocol, bands)
-    bodies = []
-    for protocol, bands in first.items():
-        for region in _GLANCE:
-            rows = {row["method"]: row for row in overall(document, protocol, bands, region)}
-            named = [methods.subject, *methods.compared, *methods.best_baselines(list(rows.values()))[:2]]
-            if methods.subject in rows:
-                title = f"{protocol} · {bands} · {REGIONS[region]}"
-                bodies.append(_body(title, [rows[name] for name in named if name in rows], methods))
-        if protocol == SEED_PROTOCOL:
-            bodies.append(_anchors())
-    if not bodies:
-        return '<p class="warning">Nothing was scored.</p>'
-    return (
-        f'<div class="wide" tabindex="0" role="region" aria-labelledby="glance-title"><table>{_head("Method")}{"".join(bodies)}</table></div>'
-        '<p class="note">Means of the images over every cloud cover, with the interval of 95 % below them; of the baselines the two with the lowest '
-        "RMSE. The best of a column is bold and has a dot.</p>"
-    )
-
-
-def _anchors() -> str:
-    cells = {"rmse": f"{ANCHORS['rmse']:.3f}", "psnr": f"{ANCHORS['psnr']:.2f}", "cc": f"{ANCHORS['cc']:.3f}"}
-    row = "".join(
-        f'<td colspan="2">{ANCHORS["ssim"]:.3f}<small>variant not said</small></td>'
-        if metric.key == "ssim_same"
-        else f"<td>{cells.get(metric.key, MISSING)}</td>"
-        for metric in METRICS
-        if metric.key != "ssim_valid"
-    )
-    title = "student reproduction (published): 14 RGB images, all pixels, other protocol"
-    return f'<tbody><tr class="anchor"><th scope="row">{title}</th>{row}</tr></tbody>'
-
-
 def _left_out(chips: Mapping[str, Any]) -> str:
     """What was not scored, by reason, with its names."""
     reasons: dict[str, list[str]] = defaultdict(list)
@@ -239,14 +164,14 @@ def _scenes(document: Mapping[str, Any], methods: Methods) -> str:
         bands = scene["bands"] if isinstance(scene["bands"], str) else ", ".join(scene["bands"])
         cover = MISSING if scene["cover"] is None else f"{scene['cover']:.0%}"
         regions = list(dict.fromkeys(row["region"] for row in scene["rows"]))
-        bodies = [
-            _body(REGIONS.get(region, region), [row for row in scene["rows"] if row["region"] == region], methods)
+        by_region = {
+            REGIONS.get(region, region): _ranked(row for row in scene["rows"] if row["region"] == region)
             for region in regions
-        ]
+        }
         parts.append(
             f'<h3>{escape(scene["id"])}</h3><p class="note">Truth {escape(scene["truth"])}, clouds of {escape(scene["clouds_of"])}, cover {cover}, '
             f'{escape(bands)}, {duration(scene["seconds"])}.</p><div data-scene="{number}"></div>'
-            f'<div class="wide" tabindex="0" role="region" aria-label="Scores of {escape(scene["id"])}"><table>{_head("Method")}{"".join(bodies)}</table></div>'
+            + score_table(by_region, methods, f"Scores of {scene['id']}")
         )
     if not parts:
         return ""
@@ -254,6 +179,11 @@ def _scenes(document: Mapping[str, Any], methods: Methods) -> str:
         '<section id="scenes" aria-labelledby="scenes-title"><h2 id="scenes-title">Scenes</h2><p class="note">A clear scene under the clouds of another '
         f"date, declouded by the whole pipeline and scored against itself.</p>{''.join(parts)}</section>"
     )
+
+
+def _ranked(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """By RMSE, lowest first; what has none comes last."""
+    return sorted(rows, key=lambda row: (row["mean"].get("rmse") is None, row["mean"].get("rmse")))
 
 
 def _gallery(document: Mapping[str, Any], shown: int) -> str:

@@ -26,14 +26,21 @@ const thumbs = (card, open) => el("div", { class: "thumbs" }, ...Object.keys(car
   el("button", { type: "button", "aria-label": `${caption(name)} of ${card.id}, enlarge`, onclick: () => open(card, name) },
     el("img", { src: source(card, name), alt: "", loading: "lazy", decoding: "async" }), caption(name))));
 
-const scoreTable = (card, methods, region) => {
-  const list = methods.map((method) => scoresOf(card, method, region));
-  const best = bestOf(list);
-  return el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, regionName(region)), ...data.metrics.map((metric) => el("th", { scope: "col" }, metric.name, el("small", {}, metric.unit))))),
-    el("tbody", {}, ...methods.map((method, i) => el("tr", { class: method === data.methods[0] ? "subject" : null }, el("th", { scope: "row" }, method), ...data.metrics.map((_, index) => cell(index, list[i], best))))));
+// Scores of a card: of `regions`, each with its own `methods(region)`, the best of each column marked.
+const scoreTable = (card, regions, methods, wide) => {
+  const titled = regions.length > 1;
+  const head = data.metrics.map((metric) => el("th", { scope: "col", title: metric.unit || null }, metric.name, wide ? el("small", {}, metric.unit) : null));
+  const table = el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, titled ? "Method" : regionName(regions[0])), ...head)));
+  for (const region of regions) {
+    const named = methods(region), list = named.map((method) => scoresOf(card, method, region)), best = bestOf(list);
+    table.append(el("tbody", {}, titled ? el("tr", { class: "block" }, el("th", { colspan: data.metrics.length + 1, scope: "rowgroup" }, regionName(region))) : null,
+      ...named.map((method, i) => el("tr", { class: method === data.methods[0] ? "subject" : null }, el("th", { scope: "row" }, method), ...data.metrics.map((_, index) => cell(index, list[i], best))))));
+  }
+  return table;
 };
 
-const factsOf = (card) => [card.protocol, card.bands, card.cover == null ? null : `cover ${percent(card.cover)} (${card.cover_class})`, card.sky || null,
+const protocolsOf = (card) => [card.protocol, ...(card.also || [])];
+const factsOf = (card) => [protocolsOf(card).join(", "), card.bands, card.cover == null ? null : `cover ${percent(card.cover)} (${card.cover_class})`, card.sky || null,
   typeof card.ground === "string" && card.ground !== "any" ? card.ground : null, card.group ? `ROI ${card.group}` : null, card.chip && card.chip !== card.id ? `chip ${card.chip}` : null].filter(Boolean).join(" · ");
 
 const viewer = (() => {
@@ -55,11 +62,12 @@ const viewer = (() => {
   };
   const load = (next, name) => {
     card = next;
+    remember("image", card.id);
     document.getElementById("viewer-title").textContent = card.id;
     document.getElementById("viewer-facts").textContent = factsOf(card);
     tabs.replaceChildren(...Object.keys(card.pics).map((pic, i) => el("button", { type: "button", "data-name": pic, onclick: () => show(pic) }, `${i + 1} ${caption(pic)}`)));
     const regions = unique(Object.values(card.scores).flatMap(Object.keys));
-    document.getElementById("viewer-scores").replaceChildren(...regions.map((region) => scoreTable(card, data.methods.filter((method) => scoresOf(card, method, region)), region)));
+    document.getElementById("viewer-scores").replaceChildren(scoreTable(card, regions, (region) => data.methods.filter((method) => scoresOf(card, method, region)), false));
     if (Object.keys(card.pics).length) show(card.pics[name] ? name : Object.keys(card.pics)[0]);
     else { image.removeAttribute("src"); image.alt = "no pictures"; }
   };
@@ -69,6 +77,7 @@ const viewer = (() => {
   };
   document.getElementById("viewer-flip").addEventListener("click", flip);
   document.getElementById("viewer-close").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => remember("image", null));
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("keydown", (event) => {
     const keys = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), ArrowUp: () => move(-1), ArrowDown: () => move(1) };
@@ -109,7 +118,7 @@ const viewer = (() => {
     const methods = unique([data.methods[0], data.first_guess, baseline].filter(Boolean)).filter((method) => scoresOf(card, method, chosen.region));
     return el("article", { class: "card", "data-index": card.index }, el("h3", {}, card.id), el("p", { class: "facts" }, factsOf(card)),
       thumbs(card, (it, name) => viewer(it, name, list)),
-      methods.length ? el("div", { class: "wide" }, scoreTable(card, methods, chosen.region)) : el("p", { class: "note" }, `No score over ${regionName(chosen.region)}.`),
+      methods.length ? el("div", { class: "wide" }, scoreTable(card, [chosen.region], () => methods, true)) : el("p", { class: "note" }, `No score over ${regionName(chosen.region)}.`),
       better == null ? null : el("p", { class: "note" }, gainText(better, reference(card, chosen.region)), baseline ? `; the best baseline of this image is ${baseline}` : ""));
   };
   const add = () => {
@@ -121,21 +130,19 @@ const viewer = (() => {
     return next.length;
   };
   const draw = () => {
-    const started = performance.now();
     const [, key, high] = SORTS[chosen.sort];
-    list = data.cards.filter((card) => ["protocol", "bands", "cover_class", "sky", "ground"].every((name) => !chosen[name] || chosen[name] === EVERY || card[name] === chosen[name]))
+    list = data.cards.filter((card) => (!chosen.protocol || chosen.protocol === EVERY || protocolsOf(card).includes(chosen.protocol)) && ["bands", "cover_class", "sky", "ground"].every((name) => !chosen[name] || chosen[name] === EVERY || card[name] === chosen[name]))
       .sort(byValue((card) => key(card, chosen.region), (chosen.end === "worst") === high));
     cards.replaceChildren();
     shown = 0;
     add();
     note.textContent = `${list.length} of the ${data.cards.length} images in this page` + (data.images > data.cards.length ? `; ${data.images - data.cards.length} more were scored and are not shown: see report.json.` : ".");
-    cards.dataset.milliseconds = (performance.now() - started).toFixed(1);
   };
   const chosen = pickers(document.getElementById("gallery-pickers"), "gallery", [
     { name: "sort", label: "Order by", options: Object.entries(SORTS).map(([name, [label]]) => [name, label]), start: "rmse" },
     { name: "end", label: "Begin with", options: [["worst", "the worst"], ["best", "the best"]], start: "worst" },
     { name: "region", label: "Scores over", options: regions.map((region) => [region, regionName(region)]), start: regions.includes("cloudy") ? "cloudy" : regions[0] },
-    { name: "protocol", label: "Protocol", options: withEvery(values("protocol"), "every protocol"), start: EVERY },
+    { name: "protocol", label: "Protocol", options: withEvery(unique(data.cards.flatMap(protocolsOf)), "every protocol"), start: EVERY },
     { name: "bands", label: "Bands", options: withEvery(values("bands"), "every band set"), start: EVERY },
     { name: "cover_class", label: "Cloud cover", options: withEvery(values("cover_class"), "every class"), start: EVERY },
     { name: "ground", label: "Ground", options: withEvery(values("ground"), "every ground"), start: EVERY },
@@ -156,4 +163,6 @@ const viewer = (() => {
     const card = data.cards.find((one) => String(one.index) === event.target.dataset?.key);
     if (card && Object.keys(card.pics).length) viewer(card, "prediction", [card]);
   });
+  const asked = [...data.cards, ...data.scenes].find((card) => card.id === state.get("image"));
+  if (asked) viewer(asked, "prediction", data.cards.includes(asked) ? list : data.scenes);
 }

@@ -49,7 +49,7 @@ const byValue = (key, down) => (a, b) => {
 // What the page shows stands in its address, so that it can be linked to: #table.region=cloudy&gallery.sort=psnr
 const state = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
 const remember = (name, value) => {
-  state.set(name, value);
+  if (value == null) state.delete(name); else state.set(name, value);
   try { history.replaceState(null, "", "#" + state.toString()); } catch { /* an address that may not change: nothing is lost but the link */ }
 };
 
@@ -90,8 +90,8 @@ const blockName = (row) => [
   ...["cover", "ground", "sky"].filter((name) => row[name] !== "any").map((name) => (name === "sky" ? row.sky : `${name} ${row[name]}`)),
 ].join(" · ");
 
+const MOST_BLOCKS = 60;
 const drawTable = (chosen, sort) => {
-  const started = performance.now();
   const used = rows.filter((row) => ["protocol", "bands", "region", "cover", "sky", "ground"].every((name) => chosen[name] === EVERY || row[name] === chosen[name]));
   const blocks = new Map();
   for (const row of used) {
@@ -115,10 +115,10 @@ const drawTable = (chosen, sort) => {
   const table = el("table", {}, el("thead", {}, el("tr", {}, head("method", "Method"), head("images", "Images", "of ROIs"),
     ...data.metrics.map((metric) => head(metric.key, metric.name, metric.unit || " ")), el("th", { scope: "col" }, "Not counted", el("small", {}, "in the means")))));
   const pooled = chosen.value === "pooled";
-  for (const [name, block] of blocks) {
+  for (const [name, block] of [...blocks].slice(0, MOST_BLOCKS)) {
     const best = bestOf(block.map((row) => row.scores[chosen.value]));
     const body = el("tbody", {}, el("tr", { class: "block" }, el("th", { colspan: 10, scope: "rowgroup" }, name)));
-    for (const row of [...block].sort(byValue(keys[sort.key] || keys.rmse, sort.down))) {
+    for (const row of [...block].sort(byValue(Object.hasOwn(keys, sort.key) ? keys[sort.key] : keys.rmse, sort.down))) {
       const left = [[row.notFinite, "not finite"], [row.identical, "identical"], [row.undefined, "undefined"]].filter(([count]) => count);
       body.append(el("tr", { class: row.method === data.methods[0] ? "subject" : null }, el("th", { scope: "row" }, row.method),
         el("td", {}, String(row.images), el("small", {}, `${row.groups} ROI${row.groups === 1 ? "" : "s"}`)),
@@ -141,8 +141,8 @@ const drawTable = (chosen, sort) => {
   document.getElementById("table-place").replaceChildren(table);
   document.getElementById("table-note").textContent = used.length
     ? (pooled ? "Pooled: every pixel counts the same, over all images." : "Mean of the images, below it the interval of 95 % (drawn by ROI).") + " Best of a column in bold with a dot."
+      + (blocks.size > MOST_BLOCKS ? ` Only the first ${MOST_BLOCKS} of ${blocks.size} parts are drawn: choose fewer.` : "")
     : "No row for this choice.";
-  document.getElementById("table-place").dataset.milliseconds = (performance.now() - started).toFixed(1);
 };
 
 {
