@@ -2,7 +2,7 @@
 
 Strategy. A network that learned from few places may well do harm on others: where, is seen on samples of places that it did not learn
 from. The correction is linear in its strength, so the network runs once a sample, and a strength is tried by `Generator.finish` alone:
-for each of the four kinds of pixels (with or without another date, darker or brighter than the guess) the one of least error is taken,
+for each of the six kinds of pixels (with or without another date; darker than the guess, brighter, opaque cloud) the one of least error is taken,
 from 0, which is the first guess, to 1. A stronger one has to earn its place (`WORTH`). Then the expected error is brought to the error
 that was found: of b = exp(shift + power * head) the shift and the power of greatest likelihood, for each band group.
 """
@@ -19,6 +19,7 @@ from srgan.dataset import Batch, SampleMaker
 from srgan.generator import Draft, Generator
 from srgan.metrics import rmse
 from srgan.spec import GROUPS
+from srgan.strength import LEVELS
 from srgan.uncertainty import LEAST, group_error
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -58,7 +59,8 @@ def _drafts(generator: Generator, maker: SampleMaker, samples: int) -> Iterator[
 
 def _set_strength(generator: Generator, drafts: list[tuple[Batch, Draft]]) -> None:
     """The best of `STRENGTHS` for each kind of pixel, one kind after the other, `ROUNDS` times."""
-    device, strength = generator.strength.device, torch.zeros(2, 2)
+    device, strength = generator.strength.device, torch.zeros(2, len(LEVELS))
+    kinds = [(row, column) for column in range(len(LEVELS)) for row in (1, 0)]
 
     def error() -> float:
         generator.strength.copy_(strength)
@@ -67,7 +69,7 @@ def _set_strength(generator: Generator, drafts: list[tuple[Batch, Draft]]) -> No
     generator.to("cpu")
     least = error()
     for _ in range(ROUNDS):
-        for kind in ((0, 1), (1, 1), (0, 0), (1, 0)):
+        for kind in kinds:
             stands = float(strength[kind])
             for value in STRENGTHS:
                 strength[kind] = value

@@ -27,6 +27,7 @@ from srgan.fill import first_guess
 from srgan.guidance import FINE_LEVELS, Branch, band_groups, fusion, smooth, sobel
 from srgan.layers import Block, Down, Pointwise, Up, channels_last, enlarge, zeroed
 from srgan.spec import GROUPS, ModelSpec
+from srgan.strength import LEVELS, level_above, strength_at
 from srgan.uncertainty import Seen, Uncertainty
 
 MAX_REFLECTANCE = 1.6
@@ -36,8 +37,8 @@ STEEP = 0.02
 """Reflectance per pixel that makes one unit of the gradient branch's map: with 1, the first steps of Adam overshoot tenfold."""
 
 
-NEAR, DARKER = 9, 0.01
-"""Pixels over which the input is compared with the guess, and reflectance by which it is then wholly darker, or brighter."""
+SHOWS = 0.15
+"""Reflectance beyond which a difference from the guess tells of cloud and no more of the ground: it counts for no more than that."""
 
 
 class GeneratorOutput(NamedTuple):
@@ -71,8 +72,8 @@ class Draft(NamedTuple):
     """(B, 4, H, W) what the uncertainty's head says, not calibrated."""
     support: Tensor
     """(B, 1, H, W) 1 where another date is valid, else 0."""
-    brighter: Tensor
-    """(B, 1, H, W) 0 where the input is darker than the guess around the pixel, 1 where it is brighter."""
+    above: Tensor
+    """(B, 1, H, W) by how much the input is brighter than the guess around the pixel, reflectance of the visible bands."""
     bands: Tensor
     """(B, 13, 1, 1) 1 where a band is present."""
 
@@ -82,7 +83,8 @@ class Generator(nn.Module):
 
     mean: Tensor
     strength: Tensor
-    """(2, 2) 0..1, of the correction: without and with another date (rows), where darker and brighter than the guess (columns)."""
+    """(2, 3) 0..1, of the correction: without and with another date (rows), where the input is darker than the guess, brighter, and opaque
+    cloud (columns; in between by interpolation)."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -111,7 +113,7 @@ class Generator(nn.Module):
         self.correction = zeroed(Pointwise(widths[0], 2 * bands))
         self.opacity = zeroed(Pointwise(widths[0], 1))
         self.uncertainty = Uncertainty(widths[0])
-        self.register_buffer("strength", torch.ones(2, 2))
+        self.register_buffer("strength", torch.ones(2, len(LEVELS)))
 
     def forward(
         self,
@@ -149,8 +151,9 @@ class Generator(nn.Module):
         """Everything that takes time; arguments as for `forward`."""
         self._check(cloudy, present, mask, valid, references, reference_valid, days)
         bands = present[:, :, None, None]
-        finite = torch.isfinite(torch.where(bands > 0, cloudy, 0.0)).all(1, keepdim=True)
-        known = ((valid > 0) & finite).to(cloudy.dtype)
+        known = ((valid > 0) & torch.isfinite(torch.where(bands > 0, cloudy, 0.0)).all(1, keepdim=True)).to(
+            cloudy.dtype
+        )
         image = torch.where((known * bands) > 0, cloudy, 0.0)
         mask = torch.where(known > 0, mask, 1.0)
         usable = (reference_valid > 0) & torch.isfinite(torch.where(bands[:, None] > 0, references, 0.0)).all(
@@ -179,20 +182,16 @@ class Generator(nn.Module):
             offset, keep = self.correction(decoded).chunk(2, dim=1)
             opacity = torch.sigmoid(self.opacity(decoded) + 12 * (mask - 0.5))
             # Through thin cloud the ground is still seen, in some bands better than in others: `keep` lets each band use it.
-            correction = self.spec.scale * offset + torch.tanh(keep) * (image - guess)
-            level = F.avg_pool2d((image - guess)[:, 1:4].mean(1, keepdim=True) * known, NEAR, 1, NEAR // 2)
-            brighter = (0.5 + level / (2 * DARKER)).clamp(0, 1)
+            shown = SHOWS * torch.tanh((image - guess) / SHOWS)
+            correction = self.spec.scale * offset + torch.tanh(keep) * shown
+            above = level_above(image, guess, known)
             seen = Seen(image, guess, clear, mask, references, usable, present)
             doubt = self.uncertainty(decoded.detach(), seen)
-        return Draft(image, guess, correction, opacity, structure, gradient, doubt, support, brighter, bands)
+        return Draft(image, guess, correction, opacity, structure, gradient, doubt, support, above, bands)
 
     def finish(self, draft: Draft) -> GeneratorOutput:
         """The result, by the strength and the calibration that the generator has now."""
-        dark, bright = self.strength[:, 0], self.strength[:, 1]
-        alone = dark[0] + (bright[0] - dark[0]) * draft.brighter
-        helped = dark[1] + (bright[1] - dark[1]) * draft.brighter
-        strength = alone + (helped - alone) * draft.support
-        free = draft.guess + strength * draft.correction
+        free = draft.guess + strength_at(self.strength, draft.above, draft.support) * draft.correction
         fill = free.clamp(0.0, MAX_REFLECTANCE)
         if self.training:
             # Beyond the bounds a clamp has no slope: a network that a large step threw there would never come back.

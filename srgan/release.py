@@ -8,6 +8,7 @@ from typing import Any
 
 from srgan.dataset import SampleMaker
 from srgan.state import TrainState
+from srgan.strength import KINDS
 
 
 def release_card(
@@ -35,7 +36,7 @@ def release_card(
             "strength of the correction": {
                 f"{where}, {light}": strength[row][column]
                 for row, where in enumerate(("without another date", "with another date"))
-                for column, light in enumerate(("darker than the guess", "brighter"))
+                for column, light in enumerate(KINDS)
             },
             "samples": state.settings.validation_samples,
         },

@@ -188,6 +188,7 @@ def test_two_processes_train_as_one(tmp_path, store):
         "--set=real_batch=0",
         "--set=losses.adversarial=0",
         "--set=losses.structural=0",
+        "--set=losses.uncertainty=0",
         "--set=hold_guess=false",
     )
     single = command(store, tmp_path / "one", *settings, "--set=batch=2", "--set=whole_bands=true")
@@ -335,8 +336,15 @@ def broken(batch: Batch) -> Batch:
 
 def test_a_term_of_weight_zero_is_left_out(store):
     batch = SampleMaker(store.split("train"), SETTINGS, 0).batch(0, 1, 1)
-    for name in ("reconstruction", "structural", "gradient_consistency", "adversarial"):
-        weights = {"reconstruction": 0, "structural": 0, "gradient_consistency": 0, "adversarial": 0, name: 1.0}
+    for name in ("reconstruction", "structural", "gradient_consistency", "adversarial", "uncertainty"):
+        weights = {
+            "reconstruction": 0,
+            "structural": 0,
+            "gradient_consistency": 0,
+            "adversarial": 0,
+            "uncertainty": 0,
+            name: 1.0,
+        }
         stepping = stepper(changed(losses={"perceptual": 0, "style": 0, **weights}), steps=2)
         stepping.state.step = 1
         terms = stepping.update(batch)
