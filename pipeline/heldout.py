@@ -6,6 +6,7 @@ because a chip is all dates of one place.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ ALL = "all"
 """Stands for every split."""
 USABLE = ("ok", "no_cloud")
 """Qualities that are scored: pairs, and pairs without cloud as ground for synthetic clouds, as the chip store takes them."""
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 
 
 class LeftOut(NamedTuple):
@@ -98,6 +100,9 @@ class HeldOut:
             bad = ~rows["quality"].isin(USABLE)
             left_out += [LeftOut(row["id"], f"{row['quality']}: {row['reason']}") for _, row in rows[bad].iterrows()]
             for name, members in rows[~bad].groupby("place"):
+                for text in (name, *members["id"]):
+                    if not _NAME.fullmatch(str(text)):
+                        raise InvalidSettings(f"{table.name}: {text!r} cannot name a file: make the table again")
                 if (before := places.get(str(name))) is not None:
                     raise InvalidSettings(f"place {name} is in {before.table} and in {table.name}: leave one out")
                 places[str(name)] = HeldOutPlace(str(name), str(members["group"].iloc[0]), table.name, members)
