@@ -19,6 +19,7 @@ STYLES = 12
 """Styles that the page's style sheet knows: class s0 to s11. Series beyond them begin again."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 10, 42
 _RADIUS = 3.4  # of a marker, in the units of the drawing
+_ENOUGH_TICKS = 4
 _SHAPES = ("circle", "square", "triangle", "diamond", "cross")
 
 
@@ -56,17 +57,25 @@ class Axis:
         """
         if self.names:
             return [(float(index), name) for index, name in enumerate(self.names)]
-        if self.log:
-            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            values = [step * 10.0**power for power in powers for step in (1, 2, 5)]
-        else:
-            rough = (self.high - self.low) / 5
-            power = 10.0 ** math.floor(math.log10(rough))
-            step = power * next(m for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
-            first = math.ceil(self.low / step - 1e-9)
-            values = [step * index for index in range(first, math.floor(self.high / step + 1e-9) + 1)]
-        slack = 1e-9 * (self.high - self.low)
-        return [(value, f"{value:.6g}") for value in values if self.low - slack <= value <= self.high + slack]
+        values = self._log_ticks() if self.log else self._even_ticks()
+        return [(value, f"{value:.6g}") for value in values]
+
+    def _even_ticks(self) -> list[float]:
+        rough = (self.high - self.low) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = power * next(m for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [step * index for index in range(first, last + 1)]
+
+    def _log_ticks(self) -> list[float]:
+        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        for steps in ((1,), (1, 2, 5), range(1, 10)):
+            every = [step * 10.0**power for power in powers for step in steps]
+            values = [value for value in every if -1e-9 <= self.place(value) <= 1 + 1e-9]
+            if len(values) >= _ENOUGH_TICKS:
+                return values[:: math.ceil(len(values) / 10)]
+        # Less than a factor of two or so: even steps are as good.
+        return self._even_ticks()
 
 
 @dataclass(frozen=True)
@@ -196,12 +205,12 @@ def _drawn(series: Series, x: Axis, y: Axis) -> str:
 def _entry(series: Series) -> str:
     """A line of the legend: check box, marker, name."""
     style = series.style % STYLES
-    checked = " checked" if series.shown else ""
+    checked = ' checked=""' if series.shown else ""
     own = f" s{style}" if series.kind == "line" else ""
     sign = f'<path class="line{own}" d="M1 8H25"/>' if series.kind != "dots" else ""
     sign += f'<path class="dot" d="{marker(style, 13, 8, 4)}"/>' if series.kind != "line" else ""
     return (
-        f'<label><input type="checkbox" class="t{style}"{checked}><svg class="s{style}" viewBox="0 0 26 16" width="26" height="16" '
+        f'<label><input type="checkbox" class="t{style}"{checked}/><svg class="s{style}" viewBox="0 0 26 16" width="26" height="16" '
         f'aria-hidden="true">{sign}</svg>{escape(series.name)}</label>'
     )
 
