@@ -184,3 +184,13 @@ def test_other_dates_help_where_the_clouds_are(items, tmp_path):
     with_dates, without = (error(folder, where) for folder in folders)
     cloudy_input = error(Path(cloudy.bands["B02"].href).parent, where)
     assert with_dates < 0.6 * without < 0.6 * cloudy_input
+    for folder in folders:
+        provenance, confidence = (_pixels(str(folder / f"{name}.tif")) for name in ("provenance", "confidence"))
+        assert cog_validate(str(folder / "confidence.tif"), strict=True, quiet=True)[0]
+        assert np.array_equal(confidence == 100, provenance == 1)
+        assert np.array_equal(confidence == 255, provenance == 0)
+        assert (confidence[provenance == 5] == 0).all()
+        item = pystac.Item.from_file(str(folder / f"{folder.name}.json"))
+        item.validate(validator=offline_validator())
+        digest = hashlib.sha256((folder / "confidence.tif").read_bytes()).hexdigest()
+        assert item.assets["confidence"].extra_fields["file:checksum"] == f"1220{digest}"
