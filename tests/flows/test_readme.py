@@ -36,7 +36,16 @@ OFFLINE = [
 
 def test_there_are_commands_of_every_kind() -> None:
     assert {command[0] for command in COMMANDS} == {"make", "decloud"}
-    assert {command[0] for command in DECLOUD} == {"demo", "plan", "run", "status", "pairs", "train", "export"}
+    assert {command[0] for command in DECLOUD} == {
+        "demo",
+        "plan",
+        "run",
+        "status",
+        "pairs",
+        "train",
+        "export",
+        "evaluate",
+    }
     assert len(OFFLINE) == 4
 
 
