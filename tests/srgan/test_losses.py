@@ -258,7 +258,7 @@ def course(module: nn.Module, rate: float, steps: int, loss_of: Callable[[], Ten
         ("style", "error_feedback", 3e-3, 16),
         ("structural", "error_feedback", 3e-3, 24),
         ("structural", "none", 3e-3, 24),
-        ("gradient_consistency", "error_feedback", 1e-3, 72),  # the maps are small, the first steps of Adam are not
+        ("gradient_consistency", "error_feedback", 2e-3, 48),  # the maps are small, the first steps of Adam are not
         ("gradient_consistency", "none", 3e-3, 24),
     ],
 )
