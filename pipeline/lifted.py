@@ -118,6 +118,8 @@ class LiftedClouds:
             one = estimate(images[0], images[1], plane)
             pasted = paste([one], images[2][None], torch.from_numpy((near & known).astype(np.float32))[None, None])
             seen = pasted.image[0, channels].numpy()
+            # A cloud's light is smoothed where it is thin; beyond the mask that must make nothing brighter than the donor is above its ground.
+            seen = np.where(laid, seen, np.minimum(seen, truth + (donor - ground).clip(0)))
         changed = dilate(laid, radius, self.truth.pixel_size) & known & (seen != truth).any(axis=0)
         return np.where(changed, seen, truth)[core], changed[core[1:]]
 

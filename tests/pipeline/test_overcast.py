@@ -113,6 +113,17 @@ def test_the_cloud_comes_off_one_ground_and_over_another(tmp_path):
         assert np.abs(reflectance[name] - expected)[inner(CLOUD, 4)].mean() > 0.2
 
 
+def test_no_light_is_carried_out_of_a_cloud_with_a_hard_edge(tmp_path):
+    truth, donor, ground = dates(tmp_path)
+    made = lay_clouds(truth, donor, ground, tmp_path / "made")
+    fringe = outer(6)
+    for window in (CLOUD, tuple(slice(part.start - 3, part.stop + 3) for part in SHADOW)):
+        fringe[window] = False
+    for name in NAMES:
+        added = pixels(made.item.bands[name].href).astype(int) - pixels(truth.bands[name].href)
+        assert added[fringe].max() < 50, name
+
+
 def test_a_shadow_takes_the_share_that_it_took(tmp_path):
     truth, donor, ground = dates(tmp_path)
     made = lay_clouds(truth, donor, ground, tmp_path / "made")
