@@ -15,8 +15,8 @@ from typing import Literal
 from pipeline.errors import InvalidSettings
 
 WIDTH, HEIGHT = 480, 300
-STYLES = 12
-"""Styles that the page's style sheet knows: class s0 to s11. Series beyond them begin again."""
+STYLES = 24
+"""Styles that the page's style sheet knows: class s0 to s23, of twelve colours and five shapes. Series beyond them begin again."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 10, 42
 _RADIUS = 3.4  # of a marker, in the units of the drawing
 _ENOUGH_TICKS = 4

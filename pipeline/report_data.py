@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.pictures import PICTURES
-from pipeline.report_methods import ANCHORS, FIRST_GUESS, METRICS, REGIONS, SEED_PROTOCOL, Methods
+from pipeline.report_methods import ANCHORS, ANCHORS_POOLED, FIRST_GUESS, METRICS, REGIONS, SEED_PROTOCOL, Methods
 
 SHOWN = 200
 """Images in the gallery of one page."""
@@ -73,7 +73,7 @@ def page_data(document: Mapping[str, Any], methods: Methods, encoded: Encoded, l
         "baselines": list(methods.baselines),
         "first_guess": FIRST_GUESS if FIRST_GUESS in methods.baselines else None,
         "seed": SEED_PROTOCOL,
-        "anchors": ANCHORS,
+        "anchors": {"mean": ANCHORS, "pooled": ANCHORS_POOLED},
         "pictures": list(PICTURES),
         "fields": {name: list(dict.fromkeys(row[name] for row in document["rows"])) for name in FIELDS},
         "rows": _rows(document),

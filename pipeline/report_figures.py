@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.plots import Axis, Series, axis_around, chart
-from pipeline.report_methods import FIRST_GUESS, REGIONS, Methods, overall, settings_of
+from pipeline.report_methods import FIRST_GUESS, REGIONS, Methods, bands_name, overall, settings_of
 from srgan.spec import BANDS
 
 PLOTTED = ("cloudy", "all")
@@ -62,7 +62,7 @@ def cover_figures(document: Mapping[str, Any], methods: Methods) -> list[Figure]
                 [one for one in series if one.points],
                 Axis("cloud and shadow, % of the image", 0, 100),
                 axis_around(f"RMSE, {REGIONS[region]} (reflectance)", values, log=True),
-                title=f"Error against cloud cover: {protocol}, {bands}",
+                title=f"Error against cloud cover: {protocol}, {bands_name(bands)}",
                 note="One dot an image. The scale of the error is logarithmic; images without any error have no dot.",
             )
             figures.append(Figure(protocol, bands, region, html))
@@ -82,9 +82,10 @@ def band_figures(document: Mapping[str, Any], methods: Methods) -> list[Figure]:
         if not names:
             continue
         shown = _shown(document, methods, protocol, bands, region)
+        fewer = _fewer(document, methods, protocol, bands, region)
         series = [
             Series(
-                method,
+                f"{method}{fewer.get(method, '')}",
                 [(float(names.index(row["band"])), row["rmse"]) for row in _by_band(rows, method, names)],
                 style,
                 kind="both",
@@ -96,7 +97,7 @@ def band_figures(document: Mapping[str, Any], methods: Methods) -> list[Figure]:
             [one for one in series if one.points],
             Axis("band", names=tuple(names)),
             axis_around(f"RMSE, {REGIONS[region]} (reflectance)", [row["rmse"] for row in rows], log=True),
-            title=f"Error by band: {protocol}, {bands}",
+            title=f"Error by band: {protocol}, {bands_name(bands)}",
             note="The scale of the error is logarithmic.",
         )
         figures.append(Figure(protocol, bands, region, html))
@@ -123,11 +124,13 @@ def calibration_figure(confidence: Mapping[str, Any] | None) -> str:
             notes.append(f"{name} {group['expected_error']:.4f} expected, {group['found_error']:.4f} found")
     if not any(one.points for one in series):
         return ""
+    near = (confidence or {}).get("near")
+    within = "" if near is None else f" for an error below {near:g}"
     errors = f" Mean absolute error (reflectance): {'; '.join(notes)}." if notes else ""
     return chart(
         series,
-        Axis("probability that the confidence gives", 0, 1),
-        Axis("share of pixels found", 0, 1),
+        Axis(f"probability said{within}", 0, 1),
+        Axis(f"share found{within}", 0, 1),
         title="Calibration of the confidence",
         note="On the thin line the confidence is right; above it, it is too careful. Larger marks hold more pixels."
         + errors,
@@ -172,6 +175,13 @@ def _shown(document: Mapping[str, Any], methods: Methods, protocol: str, bands: 
     """Methods that a plot shows from the start: all would hide each other."""
     best = methods.best_baselines(overall(document, protocol, bands, region))
     return {methods.subject, *methods.compared, FIRST_GUESS, *best[:_BASELINES_SHOWN]}
+
+
+def _fewer(document: Mapping[str, Any], methods: Methods, protocol: str, bands: str, region: str) -> dict[str, str]:
+    """What to add to the names of methods whose means are over fewer images."""
+    rows = overall(document, protocol, bands, region)
+    same = {row["method"] for row in methods.comparable(rows)}
+    return {row["method"]: f" (only {row['images']} images)" for row in rows if row["method"] not in same}
 
 
 def _rmse(image: Mapping[str, Any], method: str, region: str) -> float | None:

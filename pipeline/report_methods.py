@@ -24,6 +24,8 @@ FIRST_GUESS = "first guess"
 SEED_PROTOCOL = "seed"
 ANCHORS = {"psnr": 30.14, "ssim": 0.809, "cc": 0.799, "rmse": 0.064}
 """Published scores of a student's reproduction: means over 14 RGB images, by another protocol."""
+ANCHORS_POOLED = {"psnr": 17.8}
+"""The same pooled over its pixels, as far as it is known."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,19 @@ class Methods:
         """All of them, the subject first."""
         return (self.subject, *self.compared, *self.baselines)
 
+    def comparable(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Those of `rows` that are means over as many images as the subject's, or as most where it has none.
+
+        A method that has nothing to say of some images (a mean fill without a clear pixel) is scored on the others, and those are the easy ones.
+        """
+        counts = {row["method"]: row.get("images", 1) for row in rows}
+        wanted = counts.get(self.subject, max(counts.values(), default=0))
+        return [row for row in rows if row.get("images", 1) >= wanted]
+
     def best_baselines(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Baselines by their mean RMSE in `rows`, best first; those without one are left out."""
-        scores = {row["method"]: row["mean"].get("rmse") for row in rows if row["method"] in self.baselines}
+        """Baselines by their mean RMSE in `rows`, best first; those without one are left out, and those of fewer images."""
+        baselines = [row for row in self.comparable(rows) if row["method"] in self.baselines]
+        scores = {row["method"]: row["mean"].get("rmse") for row in baselines}
         ranked = [(value, name) for name, value in scores.items() if value is not None]
         return [name for _, name in sorted(ranked)]
 
@@ -109,6 +121,15 @@ def overall(document: Mapping[str, Any], protocol: str, bands: str, region: str)
         if (row["protocol"], row["bands"], row["region"]) == (protocol, bands, region)
         and all(row[name] in ("any", "") for name in ("cover", "sky", "ground"))
     ]
+
+
+def bands_name(bands: str) -> str:
+    """A band set as a reader says it.
+
+    >>> bands_name("13"), bands_name("RGB")
+    ('13 bands', 'RGB')
+    """
+    return f"{bands} bands" if bands.isdigit() else bands
 
 
 def settings_of(document: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.pictures import COLOURS, ERROR_FULL
 from pipeline.report_data import SHOWN, Encoded, page_data, picture_data, script_json
 from pipeline.report_figures import Figure, band_figures, calibration_figure, cover_figures, risk_figure
-from pipeline.report_methods import MISSING, REGIONS, Methods
+from pipeline.report_methods import MISSING, REGIONS, Methods, bands_name
 from pipeline.report_tables import glance_table, score_table
 
 
@@ -97,7 +97,7 @@ def _lead(document: Mapping[str, Any]) -> str:
     images, groups = len(document["images"]), len({image["group"] for image in document["images"]})
     chips = document["chips"]
     return (
-        f"{_count(images, 'image')} of {_count(groups, 'ROI')} in split {document['split']} ({chips['used']} of {_count(chips['rows'], 'chip')} used), "
+        f"{_count(images, 'image')} of {_count(groups, 'ROI')} in split {document['split']} ({chips['used']:,} of {_count(chips['rows'], 'row')} used), "
         f"{_described(document['checkpoint'])}. Made {when(document['created'])} in {duration(document['seconds'])}."
     )
 
@@ -113,7 +113,8 @@ def _described(checkpoint: Mapping[str, Any]) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else many}"
 
 
 def _left_out(chips: Mapping[str, Any]) -> str:
@@ -128,7 +129,7 @@ def _left_out(chips: Mapping[str, Any]) -> str:
         f"<details><summary>{len(ids):,}: {escape(reason)}</summary><ul>{''.join(f'<li>{escape(name)}</li>' for name in ids)}</ul></details>"
         for reason, ids in sorted(reasons.items(), key=lambda item: -len(item[1]))
     )
-    return f'<div class="warning">{_count(total, "chip")} of {chips["rows"]:,} left out{lists}</div>'
+    return f'<div class="warning">Left out, {_count(total, "entry")}:{lists}</div>'
 
 
 def _score_notes(document: Mapping[str, Any], methods: Methods) -> str:
@@ -161,7 +162,7 @@ def _choosable(figures: Iterable[Figure]) -> Iterable[str]:
 def _scenes(document: Mapping[str, Any], methods: Methods) -> str:
     parts = []
     for number, scene in enumerate(document["scenes"]):
-        bands = scene["bands"] if isinstance(scene["bands"], str) else ", ".join(scene["bands"])
+        bands = bands_name(scene["bands"]) if isinstance(scene["bands"], str) else " ".join(scene["bands"])
         cover = MISSING if scene["cover"] is None else f"{scene['cover']:.0%}"
         regions = list(dict.fromkeys(row["region"] for row in scene["rows"]))
         by_region = {
@@ -170,7 +171,7 @@ def _scenes(document: Mapping[str, Any], methods: Methods) -> str:
         }
         parts.append(
             f'<h3>{escape(scene["id"])}</h3><p class="note">Truth {escape(scene["truth"])}, clouds of {escape(scene["clouds_of"])}, cover {cover}, '
-            f'{escape(bands)}, {duration(scene["seconds"])}.</p><div data-scene="{number}"></div>'
+            f'{escape(bands)}, {duration(scene["seconds"])}. {escape(_more(scene))}</p><div data-scene="{number}"></div>'
             + score_table(by_region, methods, f"Scores of {scene['id']}")
         )
     if not parts:
@@ -179,6 +180,19 @@ def _scenes(document: Mapping[str, Any], methods: Methods) -> str:
         '<section id="scenes" aria-labelledby="scenes-title"><h2 id="scenes-title">Scenes</h2><p class="note">A clear scene under the clouds of another '
         f"date, declouded by the whole pipeline and scored against itself.</p>{''.join(parts)}</section>"
     )
+
+
+def _more(scene: Mapping[str, Any]) -> str:
+    """What else a scene's entry may say of its making."""
+    parts = []
+    if scene.get("references"):
+        parts.append(f"Restored with {', '.join(scene['references'])}.")
+    if scene.get("unseen") is not None:
+        parts.append(f"{scene['unseen']:.1%} of the masked pixels are clear on no other date.")
+    if scene.get("clear_changed") is not None:
+        parts.append(f"Values outside the mask that are not those of the input: {scene['clear_changed']:,}.")
+    parts += [f"Without {name}: {reason}." for name, reason in scene.get("left_out", {}).items()]
+    return " ".join(parts)
 
 
 def _ranked(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -234,7 +248,7 @@ def _facts(document: Mapping[str, Any]) -> str:
         ("Tables", f"<ul>{tables}</ul>" if tables else MISSING),
         ("Cloud masks", escape(", ".join(document["mask"])) or MISSING),
         ("SSIM", "<br>".join(f"{escape(name)}: {escape(text)}" for name, text in document["ssim"].items())),
-        ("Chips", f"{chips['used']:,} of {chips['rows']:,} used, {len(chips['left_out']):,} left out"),
+        ("Rows", f"{chips['used']:,} of {chips['rows']:,} used"),
         ("Settings", _listed(document["settings"])),
         ("Software", escape(software) if isinstance(software, str) else _listed(software)),
         ("Made", f"{when(document['created'])}, {duration(document['seconds'])}"),
@@ -243,4 +257,16 @@ def _facts(document: Mapping[str, Any]) -> str:
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    return "<br>".join(f"{escape(str(name))}: {escape(str(value))}" for name, value in values.items()) or MISSING
+    return (
+        "<br>".join(f"{escape(name.replace('_', ' '))}: {escape(_said(value))}" for name, value in values.items())
+        or MISSING
+    )
+
+
+def _said(value: Any) -> str:
+    """A setting in words: lists and what is below them on one line."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name} {_said(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return " ".join(map(_said, value))
+    return MISSING if value is None else str(value)

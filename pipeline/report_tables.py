@@ -14,6 +14,7 @@ from pipeline.report_methods import (
     SEED_PROTOCOL,
     Methods,
     Metric,
+    bands_name,
     overall,
     settings_of,
 )
@@ -38,7 +39,7 @@ def glance_table(document: Mapping[str, Any], methods: Methods) -> str:
     return (
         f'<div class="wide" tabindex="0" role="region" aria-labelledby="glance-title">{table}</div>'
         '<p class="note">Means of the images over every cloud cover, with the interval of 95 % (drawn by ROI), and the best mean that any baseline '
-        "without a network reaches in that column, not always the same one. Bold with a dot: the checkpoint is ahead.</p>"
+        "without a network reaches in that column on the same images, not always the same one. Bold with a dot: the checkpoint is ahead.</p>"
     )
 
 
@@ -61,7 +62,8 @@ def _glance_lines(document: Mapping[str, Any], methods: Methods, protocol: str, 
     rows = {row["method"]: row for row in overall(document, protocol, bands, region)}
     if methods.subject not in rows:
         return []
-    own, others = rows[methods.subject], [rows[name] for name in methods.baselines if name in rows]
+    own = rows[methods.subject]
+    others = [row for row in methods.comparable(list(rows.values())) if row["method"] in methods.baselines]
     cells = []
     for metric in METRICS:
         value, other = own["mean"].get(metric.key), best(metric, others)
@@ -69,7 +71,7 @@ def _glance_lines(document: Mapping[str, Any], methods: Methods, protocol: str, 
         small = "" if other is None else f"<small>baseline {other:.{metric.digits}f}</small>"
         cells.append(_cell(metric, own, marked=ahead, more=small))
     count = f"{own['images']:,} image{'' if own['images'] == 1 else 's'}"
-    title = f"{escape(protocol)}<small>{escape(bands)}, {escape(REGIONS[region])}, {count}</small>"
+    title = f"{escape(protocol)}<small>{escape(bands_name(bands))}, {escape(REGIONS[region])}, {count}</small>"
     lines = [f'<tr><th scope="row">{title}</th>{"".join(cells)}</tr>']
     if protocol == SEED_PROTOCOL and region == "all":
         lines.append(_anchors())
@@ -97,13 +99,18 @@ def _head(first: str) -> str:
 
 
 def _body(title: str, rows: Sequence[Mapping[str, Any]], methods: Methods) -> str:
-    leading = {metric.key: best(metric, rows) if len(rows) > 1 else None for metric in METRICS}
+    compared = methods.comparable(rows)
+    leading = {metric.key: best(metric, compared) if len(compared) > 1 else None for metric in METRICS}
     lines = [f'<tr class="block"><th scope="rowgroup" colspan="{len(METRICS) + 1}">{escape(title)}</th></tr>']
     for row in rows:
         subject = ' class="subject"' if row["method"] == methods.subject else ""
         cells = "".join(
             _cell(
-                metric, row, marked=(value := row["mean"].get(metric.key)) is not None and value == leading[metric.key]
+                metric,
+                row,
+                marked=row in compared
+                and (value := row["mean"].get(metric.key)) is not None
+                and value == leading[metric.key],
             )
             for metric in METRICS
         )

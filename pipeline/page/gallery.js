@@ -40,7 +40,7 @@ const scoreTable = (card, regions, methods, wide) => {
 };
 
 const protocolsOf = (card) => [card.protocol, ...(card.also || [])];
-const factsOf = (card) => [protocolsOf(card).join(", "), card.bands, card.cover == null ? null : `cover ${percent(card.cover)} (${card.cover_class})`, card.sky || null,
+const factsOf = (card) => [protocolsOf(card).join(", "), card.bands ? bandsName(card.bands) : null, card.cover == null ? null : `cover ${percent(card.cover)} (${card.cover_class})`, card.sky || null,
   typeof card.ground === "string" && card.ground !== "any" ? card.ground : null, card.group ? `ROI ${card.group}` : null, card.chip && card.chip !== card.id ? `chip ${card.chip}` : null].filter(Boolean).join(" · ");
 
 const viewer = (() => {
@@ -143,7 +143,7 @@ const viewer = (() => {
     { name: "end", label: "Begin with", options: [["worst", "the worst"], ["best", "the best"]], start: "worst" },
     { name: "region", label: "Scores over", options: regions.map((region) => [region, regionName(region)]), start: regions.includes("cloudy") ? "cloudy" : regions[0] },
     { name: "protocol", label: "Protocol", options: withEvery(unique(data.cards.flatMap(protocolsOf)), "every protocol"), start: EVERY },
-    { name: "bands", label: "Bands", options: withEvery(values("bands"), "every band set"), start: EVERY },
+    { name: "bands", label: "Bands", options: withEvery(values("bands"), "every band set", bandsName), start: EVERY },
     { name: "cover_class", label: "Cloud cover", options: withEvery(values("cover_class"), "every class"), start: EVERY },
     { name: "ground", label: "Ground", options: withEvery(values("ground"), "every ground"), start: EVERY },
     { name: "sky", label: "Kind of cloud", options: withEvery(values("sky"), "every kind"), start: EVERY },

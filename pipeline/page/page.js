@@ -33,6 +33,7 @@ const bestOf = (list) => data.metrics.map((metric, index) => {
   return values.length > 1 ? (metric.better === "low" ? Math.min(...values) : Math.max(...values)) : null;
 });
 
+// `best` is null for scores that are not compared.
 const cell = (index, scores, best, extra) => {
   const value = order(index, scores);
   const wins = value != null && best != null && value === best[index];
@@ -84,9 +85,10 @@ const rows = data.rows.map((row) => {
   return read;
 });
 
+const bandsName = (bands) => (/^\d+$/.test(bands) ? `${bands} bands` : bands);
 const regionName = (region) => data.regions[region] || region;
 const blockName = (row) => [
-  row.protocol, row.bands, regionName(row.region),
+  row.protocol, bandsName(row.bands), regionName(row.region),
   ...["cover", "ground", "sky"].filter((name) => row[name] !== "any").map((name) => (name === "sky" ? row.sky : `${name} ${row[name]}`)),
 ].join(" · ");
 
@@ -116,31 +118,36 @@ const drawTable = (chosen, sort) => {
     ...data.metrics.map((metric) => head(metric.key, metric.name, metric.unit || " ")), el("th", { scope: "col" }, "Not counted", el("small", {}, "in the means")))));
   const pooled = chosen.value === "pooled";
   for (const [name, block] of [...blocks].slice(0, MOST_BLOCKS)) {
-    const best = bestOf(block.map((row) => row.scores[chosen.value]));
+    // A method that has nothing to say of some images is scored on the others, the easy ones: it comes last and is not compared.
+    const images = (block.find((row) => row.method === data.methods[0]) || { images: Math.max(...block.map((row) => row.images)) }).images;
+    const whole = (row) => row.images >= images;
+    const best = bestOf(block.filter(whole).map((row) => row.scores[chosen.value]));
+    const key = Object.hasOwn(keys, sort.key) ? keys[sort.key] : keys.rmse;
     const body = el("tbody", {}, el("tr", { class: "block" }, el("th", { colspan: 10, scope: "rowgroup" }, name)));
-    for (const row of [...block].sort(byValue(Object.hasOwn(keys, sort.key) ? keys[sort.key] : keys.rmse, sort.down))) {
+    for (const row of [...block].sort((a, b) => whole(b) - whole(a) || byValue(key, sort.down)(a, b))) {
       const left = [[row.notFinite, "not finite"], [row.identical, "identical"], [row.undefined, "undefined"]].filter(([count]) => count);
       body.append(el("tr", { class: row.method === data.methods[0] ? "subject" : null }, el("th", { scope: "row" }, row.method),
-        el("td", {}, String(row.images), el("small", {}, `${row.groups} ROI${row.groups === 1 ? "" : "s"}`)),
+        el("td", { class: whole(row) ? null : "fewer" }, whole(row) ? String(row.images) : `only ${row.images}`, el("small", {}, `${row.groups} ROI${row.groups === 1 ? "" : "s"}`)),
         ...data.metrics.map((metric, i) => {
           const low = row.scores.low[i], high = row.scores.high[i];
           const extra = pooled || low == null || high == null ? null : el("small", {}, `${low.toFixed(metric.digits)} to ${high.toFixed(metric.digits)}`);
-          return cell(i, row.scores[chosen.value], best, extra);
+          return cell(i, row.scores[chosen.value], whole(row) ? best : null, extra);
         }),
         el("td", { class: "none" }, left.map(([count, what]) => `${count} ${what}`).join(", ") || MISSING)));
     }
     if (block[0].protocol === data.seed) {
-      const shown = { rmse: data.anchors.rmse.toFixed(3), psnr: data.anchors.psnr.toFixed(2), cc: data.anchors.cc.toFixed(3) };
+      const anchors = data.anchors[chosen.value];
+      const shown = (metric) => (anchors[metric.key] == null ? MISSING : anchors[metric.key].toFixed(Math.min(metric.digits, 3)));
       body.append(el("tr", { class: "anchor" }, el("th", { scope: "row" }, "student reproduction (published)"), el("td", {}, "14"),
         ...data.metrics.filter((metric) => metric.key !== "ssim_valid").map((metric) => metric.key === "ssim_same"
-          ? el("td", { colspan: 2 }, `${data.anchors.ssim.toFixed(3)} (variant not said)`) : el("td", {}, shown[metric.key] || MISSING)),
+          ? el("td", { colspan: 2 }, anchors.ssim == null ? MISSING : `${anchors.ssim.toFixed(3)} (variant not said)`) : el("td", {}, shown(metric))),
         el("td", { class: "none" }, "other protocol: all pixels, RGB")));
     }
     table.append(body);
   }
   document.getElementById("table-place").replaceChildren(table);
   document.getElementById("table-note").textContent = used.length
-    ? (pooled ? "Pooled: every pixel counts the same, over all images." : "Mean of the images, below it the interval of 95 % (drawn by ROI).") + " Best of a column in bold with a dot."
+    ? (pooled ? "Pooled: every pixel counts the same, over all images." : "Mean of the images, below it the interval of 95 % (drawn by ROI).") + " Best of a column in bold with a dot; methods with a result for only some of the images come last and are not compared."
       + (blocks.size > MOST_BLOCKS ? ` Only the first ${MOST_BLOCKS} of ${blocks.size} parts are drawn: choose fewer.` : "")
     : "No row for this choice.";
 };
@@ -155,7 +162,7 @@ const drawTable = (chosen, sort) => {
   const sort = { key, down: down === "-" };
   const chosen = pickers(document.getElementById("table-pickers"), "table", [
     choice("protocol", "Protocol", "every protocol", []),
-    choice("bands", "Bands", "every band set", own ? [own.bands] : []),
+    choice("bands", "Bands", "every band set", own ? [own.bands] : [], bandsName),
     choice("region", "Pixels", "every region", ["cloudy", "all"], regionName),
     choice("cover", "Cloud cover", "every class", ["any"]),
     choice("ground", "Ground", "every ground", ["any"]),
@@ -168,7 +175,7 @@ const drawTable = (chosen, sort) => {
 // ---- which plots are seen --------------------------------------------------------------------------------------------
 {
   const plots = [...document.querySelectorAll("#plots [data-protocol]")];
-  const options = (name) => unique(plots.map((plot) => plot.dataset[name])).map((value) => [value, name === "region" ? regionName(value) : value]);
+  const options = (name) => unique(plots.map((plot) => plot.dataset[name])).map((value) => [value, name === "region" ? regionName(value) : name === "bands" ? bandsName(value) : value]);
   const show = () => {
     for (const plot of plots) plot.hidden = !["protocol", "bands", "region"].every((name) => plot.dataset[name] === chosen[name]);
   };
