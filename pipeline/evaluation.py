@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -181,6 +182,8 @@ class _Scoring:
     def __enter__(self) -> _Scoring:
         # A chip's network runs on one core, and chips side by side: so its sums do not depend on how many there are.
         torch.set_num_threads(1)
+        if "telea" not in unavailable():
+            import_module("cv2")  # replaces itself while it is loaded: not to be met there by another thread
         self._progress(STAGE, 0, self._total)
         return self
 
@@ -217,11 +220,11 @@ class _Scoring:
 def _planned(place: HeldOutPlace) -> int:
     """Cases that a place will make, as far as its rows tell."""
     rows = place.rows
-    real = int(((rows["role"] == "pair") & (rows["quality"] == "ok")).sum())
-    dates = {href for side in ("clear_href", "cloudy_href") for href in rows[side].dropna()}
-    revisited = len(dates) > 2 and bool(rows["clear_date"].notna().all())
-    skies = min(rows["clear_href"].nunique(), cases.SKY_DATES) * len(cases.KINDS)
-    return (3 * real + 2 * skies) if revisited else real + skies
+    real = (rows["role"] == "pair") & (rows["quality"] == "ok")
+    truths = {*rows["clear_href"], *rows["cloudy_href"][~real].dropna()}
+    skies = min(len(truths), cases.SKY_DATES) * len(cases.KINDS)
+    revisited = len(truths | {*rows["cloudy_href"].dropna()}) > 2 and bool(rows["clear_date"].notna().all())
+    return 3 * int(real.sum()) + 2 * skies if revisited else int(real.sum()) + skies
 
 
 def _subjects(checkpoints: Sequence[Checkpoint]) -> tuple[Subject, ...]:
@@ -252,7 +255,7 @@ def _known_sets(
                 if number == 0:
                     del known[name]
     if not known:
-        raise InvalidSettings(f"{left_out[0].reason}: no band set is left; ask for another with --bands")
+        raise InvalidSettings(f"{left_out[0].reason}: no band set is left, ask for another with --bands")
     return left_out, known
 
 
