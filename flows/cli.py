@@ -6,6 +6,7 @@ Exit status: 0 done, 1 some scene failed or is invalid (or a server did not answ
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -86,12 +87,16 @@ def _status(error: Exception) -> int:
     from srgan.errors import ModelError, NotFinite, NotSaved
 
     # Nothing was wrong with what was asked: the world did not play along.
-    passes = isinstance(error, PipelineError) and error.transient
-    if passes or isinstance(error, SourceUnavailable | NotSaved | NotFinite):
+    if isinstance(error, SourceUnavailable | NotSaved | NotFinite) or _disk_full(error):
         return FAILED
     # Wrong options are the parser's own errors, known by the message that they format.
     known = isinstance(error, CatalogError | PipelineError | ModelError) or hasattr(error, "format_message")
     return WRONG if known else FAILED
+
+
+def _disk_full(error: Exception) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _message(error: Exception) -> str:

@@ -301,7 +301,7 @@ def test_input_that_cannot_be_used_is_one_line_and_leaves_nothing(
 def test_one_evaluation_at_a_time_in_a_folder(pairs: Path, checkpoint: Path, tmp_path: Path, decloud: Decloud) -> None:
     with locked(tmp_path / "out" / "out.lock"):
         ended = decloud(*command(pairs, checkpoint, tmp_path / "out", "--quiet"))
-    assert ended.status == 1
+    assert ended.status == 2
     assert "out: another run is working on it" in ended.error
 
 
