@@ -42,11 +42,12 @@ _FAULTS = (
 """What torch raises for a file that it cannot read."""
 
 _OPERATORS = frozenset((
-    "__and__", "_assert_tensor_metadata", "_convolution", "abs", "add", "all", "avg_pool2d", "cat", "chunk", "clamp",
-    "clamp_min", "contiguous", "conv2d", "detach", "div", "einsum", "exp", "expand", "flatten", "gelu", "gt", "isfinite",
-    "layer_norm", "lift_fresh_copy", "linear", "log1p", "mean", "mul", "nan_to_num", "new_full", "numpy_T", "ones_like",
-    "pad", "permute", "rsub", "select", "sigmoid", "sign", "size", "slice", "split", "stack", "sub", "sum", "t", "tanh",
-    "to", "transpose", "type_as", "unflatten", "unsqueeze", "upsample_bilinear2d", "view", "where", "zeros_like",
+    "__and__", "_assert_tensor_metadata", "_convolution", "abs", "add", "all", "avg_pool2d", "cat", "chunk",
+    "clamp", "clamp_min", "contiguous", "conv2d", "detach", "div", "einsum", "exp", "expand", "expand_as",
+    "flatten", "gelu", "gt", "isfinite", "layer_norm", "lift_fresh_copy", "linear", "log1p", "mean", "mul",
+    "nan_to_num", "new_full", "numpy_T", "ones_like", "pad", "permute", "rsub", "select", "sigmoid", "sign", "size",
+    "slice", "split", "stack", "sub", "sum", "t", "tanh", "to", "transpose", "type_as", "unflatten", "unsqueeze",
+    "upsample_bilinear2d", "view", "where", "zeros_like",
 ))  # fmt: skip
 """Operators of torch that a generator's graph may hold: tensors in, tensors out."""
 _SYNTAX = frozenset(
