@@ -5,26 +5,37 @@ from. The correction is linear in its strength, so the network runs once a sampl
 for each of the six kinds of pixels (with or without another date; darker than the guess, brighter, opaque cloud) the one of least error is taken,
 from 0, which is the first guess, to 1. A stronger one has to earn its place (`WORTH`). Then the expected error is brought to the error
 that was found: of b = exp(shift + power * head) the shift and the power of greatest likelihood, for each band group.
+
+The trainer calibrates whatever it validates, on crops of its own size. A finished checkpoint is calibrated on larger and more ones:
+
+    python -m srgan.calibration CHECKPOINT --store STORE --output FILE --crop 256 --samples 200
 """
 
 from __future__ import annotations
 
+import argparse
 import math
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from srgan.checkpoint import load_checkpoint, save_checkpoint
 from srgan.dataset import Batch, SampleMaker
+from srgan.errors import ModelError
 from srgan.generator import Draft, Generator
 from srgan.metrics import rmse
+from srgan.settings import load_settings
 from srgan.spec import GROUPS
-from srgan.strength import LEVELS
+from srgan.store import ChipStore
+from srgan.strength import LEVELS, described
 from srgan.uncertainty import LEAST, group_error
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-POWERS = tuple(step / 20 for step in range(31))
-"""0, nothing of the head, to 1.5."""
+POWERS = tuple(step / 20 for step in range(61))
+"""0, nothing of the head, to 3."""
 WORTH = 0.002
 """Share of the error by which a strength must be better than the one that stands."""
 ROUNDS = 2
@@ -120,3 +131,42 @@ def fit_scale(said: Tensor, error: Tensor) -> tuple[float, float]:
         shift = float(torch.log((error * torch.exp(-power * said)).mean()))
         best = min(best, (shift + power * float(said.mean()), shift, power))
     return best[1], best[2]
+
+
+def calibration_card(generator: Generator, samples: int, crop: int) -> dict[str, object]:
+    """What the card says of a calibration."""
+    shift, power = generator.uncertainty.calibration.tolist()
+    return {
+        "strength of the correction": described(generator.strength),
+        "expected error, shift": dict(zip(GROUPS, shift, strict=True)),
+        "expected error, power": dict(zip(GROUPS, power, strict=True)),
+        "samples": samples,
+        "pixels of a sample's edge": crop,
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: exit status 0 done, 2 for what cannot be used."""
+    parser = argparse.ArgumentParser(prog="python -m srgan.calibration", description="Calibrate a finished checkpoint")
+    parser.add_argument("checkpoint", help=".safetensors file with its card, or the name of a packaged one")
+    parser.add_argument("--store", type=Path, required=True, help="chip store; its split val is drawn from")
+    parser.add_argument("--output", type=Path, required=True, help="file of the calibrated checkpoint, .safetensors")
+    parser.add_argument("--crop", type=int, default=256, help="edge of a sample, pixels")
+    parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--full", action="store_true", help="keep weights as float32 (left out: float16)")
+    given = parser.parse_args(arguments)
+    try:
+        checkpoint = load_checkpoint(given.checkpoint)
+        maker = SampleMaker(ChipStore(given.store).split("val"), load_settings("small", {"crop": given.crop}), STREAM)
+        calibrate(checkpoint.generator, maker, given.samples)
+        card = {**checkpoint.card, "calibration": calibration_card(checkpoint.generator, given.samples, given.crop)}
+        dtype = torch.float32 if given.full else torch.float16
+        save_checkpoint(given.output, checkpoint.generator, card, spec=checkpoint.spec, dtype=dtype)
+    except ModelError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from srgan.calibration import calibration_card
 from srgan.dataset import SampleMaker
 from srgan.state import TrainState
-from srgan.strength import KINDS
 
 
 def release_card(
@@ -21,7 +21,6 @@ def release_card(
     chips = {
         name: (len(maker.clear), sorted({chip.group for chip, _ in maker.clear})) for name, maker in makers.items()
     }
-    strength = state.average.strength.tolist()
     return {
         "training": {
             "data": "; ".join(
@@ -32,14 +31,7 @@ def release_card(
             **run,
             "skipped": state.skipped,
         },
-        "calibration": {
-            "strength of the correction": {
-                f"{where}, {light}": strength[row][column]
-                for row, where in enumerate(("without another date", "with another date"))
-                for column, light in enumerate(KINDS)
-            },
-            "samples": state.settings.validation_samples,
-        },
+        "calibration": calibration_card(state.average, state.settings.validation_samples, state.settings.crop),
         "scores": {
             "validation": {name: value for name, value in scores.items() if math.isfinite(value)},
             "validation_rmse_cloudy_before_training": state.first,

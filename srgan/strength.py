@@ -14,6 +14,7 @@ from torch.nn import functional as F
 LEVELS = (-0.005, 0.03, 0.25)
 """By how much reflectance the input is then darker than the guess, brighter, and opaque cloud."""
 KINDS = ("darker than the guess", "brighter", "opaque cloud")
+DATES = ("without another date", "with another date")
 NEAR = 9
 """Pixels over which input and guess are compared."""
 VISIBLE = slice(1, 4)
@@ -36,3 +37,12 @@ def by_level(above: Tensor, values: Tensor) -> Tensor:
     for kind, (low, high) in enumerate(pairwise(LEVELS)):
         result = result + (values[kind + 1] - values[kind]) * ((above - low) / (high - low)).clamp(0, 1)
     return result
+
+
+def described(values: Tensor) -> dict[str, float]:
+    """The values (2, 3) by the kinds of pixels in words."""
+    return {
+        f"{where}, {kind}": value
+        for where, row in zip(DATES, values.tolist(), strict=True)
+        for kind, value in zip(KINDS, row, strict=True)
+    }

@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy import optimize
 
-from srgan.calibration import POWERS, STRENGTHS, calibrate, fit_scale
+from srgan.calibration import POWERS, STRENGTHS, calibrate, fit_scale, main
+from srgan.checkpoint import load_checkpoint, save_checkpoint
 from srgan.dataset import SampleMaker
 from srgan.generator import Generator
 from srgan.settings import load_settings
@@ -145,3 +146,25 @@ def test_a_correction_that_helps_stays_and_calibration_repeats(maker):
     assert torch.equal(first.strength, second.strength)
     assert torch.equal(first.uncertainty.calibration, second.uncertainty.calibration)
     assert {float(value) for value in first.strength.flatten()} <= set(STRENGTHS)
+
+
+def test_the_command_calibrates_a_finished_checkpoint(tmp_path, capsys):
+    torch.manual_seed(0)
+    store, before, after = (
+        write_store(tmp_path / "store"),
+        tmp_path / "before.safetensors",
+        tmp_path / "after.safetensors",
+    )
+    generator = Generator(SMALLEST)
+    with torch.no_grad():
+        generator.correction.bias[:13] = 3.0
+    save_checkpoint(before, generator, {"description": "kept"})
+    options = ["--store", str(store), "--output", str(after), "--crop", "64", "--samples", "6"]
+    assert main([str(before), *options]) == 0
+    found = load_checkpoint(after)
+    assert (found.generator.strength == 0).all()
+    assert found.card["description"] == "kept"
+    assert set(found.card["calibration"]["strength of the correction"].values()) == {0.0}
+    assert set(found.card["calibration"]["expected error, shift"]) == set(GROUPS)
+    assert main([str(tmp_path / "none.safetensors"), *options]) == 2
+    assert "no such file" in capsys.readouterr().err
