@@ -3,7 +3,8 @@
 Strategy. A network that learned from few places may well do harm on others: where, is seen on samples of places that it did not learn
 from. The correction is linear in its strength, so the network runs once a sample, and a strength is tried by `Generator.finish` alone:
 for each of the six kinds of pixels (with or without another date; darker than the guess, brighter, opaque cloud) the one of least error is taken,
-from 0, which is the first guess, to 1. A stronger one has to earn its place (`WORTH`). Then the expected error is brought to the error
+from 0, which is the first guess, to 1. A stronger one has to earn its place (`WORTH`), and to do no harm to the real samples or to the
+synthetic ones, whichever the other gain: made shadows and clouds are easier than real ones. Then the expected error is brought to the error
 that was found: of b = exp(shift + power * head) the shift and the power of greatest likelihood, for each band group.
 
 The trainer calibrates whatever it validates, on crops of its own size. A finished checkpoint is calibrated on larger and more ones:
@@ -59,33 +60,39 @@ def calibrate(generator: Generator, maker: SampleMaker, samples: int) -> None:
     _set_scale(generator, drafts)
 
 
-def _drafts(generator: Generator, maker: SampleMaker, samples: int) -> Iterator[tuple[Batch, Draft]]:
+def _drafts(generator: Generator, maker: SampleMaker, samples: int) -> Iterator[tuple[bool, Batch, Draft]]:
+    """Whether the sample is real, the sample, and what the network makes of it."""
     device = next(generator.parameters()).device
     for index in range(samples):
         batch = maker.batch(index, 0, 1) if index % 2 else maker.batch(index, 1, 0)
         if bool((batch.mask * batch.counts > 0).any()):
             draft = generator.draft(*batch.to(device).inputs)
-            yield batch, Draft(*(part.float().cpu() for part in draft))
+            yield bool(index % 2), batch, Draft(*(part.float().cpu() for part in draft))
 
 
-def _set_strength(generator: Generator, drafts: list[tuple[Batch, Draft]]) -> None:
+def _set_strength(generator: Generator, drafts: list[tuple[bool, Batch, Draft]]) -> None:
     """The best of `STRENGTHS` for each kind of pixel, one kind after the other, `ROUNDS` times."""
     device, strength = generator.strength.device, torch.zeros(2, len(LEVELS))
     kinds = [(row, column) for column in range(len(LEVELS)) for row in (1, 0)]
 
-    def error() -> float:
+    def errors() -> tuple[float, ...]:
+        """Mean error of the real samples and of the synthetic ones, as far as there are such."""
         generator.strength.copy_(strength)
-        return sum(_error(generator, batch, draft) for batch, draft in drafts) / len(drafts)
+        found: dict[bool, list[float]] = {}
+        for real, batch, draft in drafts:
+            found.setdefault(real, []).append(_error(generator, batch, draft))
+        return tuple(sum(part) / len(part) for part in found.values())
 
     generator.to("cpu")
-    least = error()
+    least = errors()
     for _ in range(ROUNDS):
         for kind in kinds:
             stands = float(strength[kind])
             for value in STRENGTHS:
                 strength[kind] = value
-                found = error()
-                if found < least * (1 - WORTH):
+                found = errors()
+                harmless = all(new <= old for new, old in zip(found, least, strict=True))
+                if harmless and sum(found) < sum(least) * (1 - WORTH):
                     least, stands = found, value
             strength[kind] = stands
     generator.strength.copy_(strength)
@@ -99,13 +106,13 @@ def _error(generator: Generator, batch: Batch, draft: Draft) -> float:
     return rmse(restored[0, bands], batch.target[0, bands], (batch.mask * batch.counts)[0])
 
 
-def _set_scale(generator: Generator, drafts: list[tuple[Batch, Draft]]) -> None:
+def _set_scale(generator: Generator, drafts: list[tuple[bool, Batch, Draft]]) -> None:
     """Shift and power of each group."""
     said: list[list[Tensor]] = [[] for _ in GROUPS]
     found: list[list[Tensor]] = [[] for _ in GROUPS]
     device = generator.strength.device
     generator.to("cpu")
-    for batch, draft in drafts:
+    for _, batch, draft in drafts:
         known = batch.counts * batch.present[:, :, None, None]
         restored = generator.finish(draft).restored
         error, counts = group_error(restored, batch.target, batch.mask, known, batch.present)
