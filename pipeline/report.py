@@ -102,9 +102,9 @@ def file_stem(name: str) -> str:
     ('ROIs1158_spring_39_p12', 'a_b-c14cddc033')
     """
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:_LONGEST_NAME]
-    if safe == name and not name.startswith("."):
+    if safe == name and name and not name.startswith("."):
         return name
-    return f"{safe.lstrip('.')}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"
+    return f"{safe.strip('.') or '_'}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"
 
 
 def _lines(document: Mapping[str, Any]) -> str:
