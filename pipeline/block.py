@@ -111,14 +111,8 @@ def compute_block(
         for tile, restored in zip(tiles, results, strict=True):
             inner, outer = _shared(tile.rows, rows), _shared(tile.cols, cols)
             weights = tile_weights(job.plan.vertical, job.plan.horizontal, tile.row, tile.col)
-            part = (
-                slice(inner.start - tile.row, inner.stop - tile.row),
-                slice(outer.start - tile.col, outer.stop - tile.col),
-            )
-            own = (
-                slice(inner.start - rows.start, inner.stop - rows.start),
-                slice(outer.start - cols.start, outer.stop - cols.start),
-            )
+            part = (_inside(inner, tile.rows), _inside(outer, tile.cols))
+            own = (_inside(inner, rows), _inside(outer, cols))
             answer = restored[:, window.filled(tile)]
             if not np.isfinite(answer).all() or (answer[len(job.scene.bands) :] < 0).any():
                 bad[own] |= weights[part] > 0
