@@ -125,7 +125,7 @@ def _score(
             simple = _simple(case, first, ruler)
         measured |= {method: taken.measures(channels) for method, taken in simple.items()}
         scored = [
-            Scored(protocols, name, bands, method, case.group, case.cover_class, case.sky, parts)
+            Scored(case.id, protocols, name, bands, method, case.group, case.cover_class, case.sky, parts)
             for method, parts in measured.items()
         ]
         found.scored += scored

@@ -110,7 +110,7 @@ def evaluate(
     subjects = _subjects((checkpoint, *compare))
     left_out, sets = _known_sets(subjects, chosen_sets(band_sets))
     left_out = [*held.left_out, *left_out, *(LeftOut(name, reason) for name, reason in unavailable().items())]
-    table, trust = ScoreTable(), Trust()
+    table, trust = ScoreTable(subjects[0].method), Trust()
     images: list[dict[str, Any]] = []
     kept: dict[str, Mapping[str, bytes]] = {}
     take = kept.__setitem__ if pictures is None else pictures

@@ -21,6 +21,7 @@ BY_COVER = ("all", "cloudy")
 """Regions that are told apart by class of cover and kind of sky."""
 BY_BAND = ("all", "cloudy")
 """Regions of which every band is told by itself."""
+_RMSE = SCORES.index("rmse")
 
 
 class Key(NamedTuple):
@@ -43,6 +44,8 @@ class Key(NamedTuple):
 class Scored:
     """One prediction of one case, measured."""
 
+    image: str
+    """Id of the case, the same for all methods and band sets."""
     protocols: tuple[str, ...]
     """All that the case stands for."""
     band_set: str
@@ -71,6 +74,8 @@ class _Row:
     scores: list[tuple[float, ...]] = field(default_factory=list)
     """Of each image, in the order of `SCORES`."""
     groups: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    """Ids."""
     not_finite: int = 0
     pooled: Moments = field(default_factory=Moments)
 
@@ -78,7 +83,9 @@ class _Row:
 class ScoreTable:
     """Rows by key, in the order in which the first image of each came. Feed it in a fixed order: sums of floats depend on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, subject: str) -> None:
+        """subject: the method that all others are held against."""
+        self._subject = subject
         self._rows: dict[Key, _Row] = {}
         self._bands: dict[tuple[str, str, str, str, str], list[tuple[float, ...]]] = {}
 
@@ -90,6 +97,7 @@ class ScoreTable:
                 row = self._rows.setdefault(key, _Row())
                 row.scores.append(values)
                 row.groups.append(scored.group)
+                row.images.append(scored.image)
                 row.not_finite += measures.whole.not_finite > 0
                 row.pooled += measures.whole
             if part.ground == ANY and part.region in BY_BAND:
@@ -99,11 +107,12 @@ class ScoreTable:
                         self._bands.setdefault(place, []).append(astuple(moments.scores))
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of report.json, ordered by what tells them apart, methods as they came.
+        """The rows of report.json.
 
         images: predictions that count in the row; groups: of how many groups; not_finite: those with values that are no numbers, which are left
         out of their scores; identical: those without any error, whose PSNR is infinite; undefined: those of which a score has no value. The mean
-        of a score is over the images in which it is finite.
+        of a score is over the images in which it is finite. against, in rows of other methods: the subject's means over the same images (some methods have
+        nothing to say of some), by how much lower its RMSE is, with an interval, and the share of images on which it is; None where no image is shared.
         """
         made = []
         for key, row in self._rows.items():
@@ -115,15 +124,36 @@ class ScoreTable:
                     "images": len(table),
                     "groups": len(set(row.groups)),
                     "not_finite": row.not_finite,
-                    "identical": int((table[:, SCORES.index("rmse")] == 0).sum()),
+                    "identical": int((table[:, _RMSE] == 0).sum()),
                     "undefined": int(np.isnan(table).any(axis=1).sum()),
                     "mean": dict(zip(SCORES, _means(table), strict=True)),
                     "low": dict(zip(SCORES, (number(low) for low, _ in ends), strict=True)),
                     "high": dict(zip(SCORES, (number(high) for _, high in ends), strict=True)),
                     "pooled": scores_document(row.pooled.scores),
+                    "against": None if key.method == self._subject else self._against(key, row),
                 }
             )
         return made
+
+    def _against(self, key: Key, row: _Row) -> dict[str, Any] | None:
+        own = self._rows.get(key._replace(method=self._subject))
+        at = {image: number for number, image in enumerate(own.images)} if own else {}
+        shared = [number for number, image in enumerate(row.images) if image in at]
+        if own is None or not shared:
+            return None
+        ours = np.array([own.scores[at[row.images[number]]] for number in shared])
+        gains = np.array([row.scores[number][_RMSE] for number in shared]) - ours[:, _RMSE]
+        low, high = interval(gains, [row.groups[number] for number in shared])
+        finite = gains[np.isfinite(gains)]
+        return {
+            "method": self._subject,
+            "images": len(shared),
+            "mean": dict(zip(SCORES, _means(ours), strict=True)),
+            "gain": float(finite.mean()) if finite.size else None,
+            "low": number(low),
+            "high": number(high),
+            "better": float((finite > 0).mean()) if finite.size else None,
+        }
 
     def per_band(self) -> list[dict[str, Any]]:
         """The mean over images of each band's scores."""

@@ -30,6 +30,7 @@ def measures(seed: int, spread: float = 0.02, *, spoilt: bool = False, constant:
 
 def scored(parts: dict[Part, Measures], group: str = "a", **changes: object) -> Scored:
     fields = {
+        "image": "one",
         "protocols": ("pair",), "band_set": "2", "bands": ("B02", "B03"), "method": "model", "group": group,
         "cover": "thin", "sky": "", "parts": parts,
     } | changes  # fmt: skip
@@ -56,7 +57,7 @@ def parts() -> list[Measures]:
 
 
 def test_a_row_is_the_mean_over_images_with_an_interval_over_groups(parts: list[Measures]) -> None:
-    table = ScoreTable()
+    table = ScoreTable("model")
     for part, group in zip(parts, GROUPS, strict=True):
         table.add(scored({CLOUDY: part}, group))
     found = row(table)
@@ -74,7 +75,7 @@ def test_a_row_is_the_mean_over_images_with_an_interval_over_groups(parts: list[
 
 
 def test_images_count_in_all_rows_that_they_belong_to(parts: list[Measures]) -> None:
-    table = ScoreTable()
+    table = ScoreTable("model")
     water = Part("cloudy", "water")
     table.add(scored({CLOUDY: parts[0], ALL: parts[1], water: parts[2], Part("shadow", ANY): parts[3]}))
     table.add(scored({CLOUDY: parts[4]}, "b", protocols=("synthetic", "seed"), cover="full", sky="overcast"))
@@ -98,7 +99,7 @@ def test_images_count_in_all_rows_that_they_belong_to(parts: list[Measures]) -> 
 
 
 def test_what_has_no_value_is_counted(parts: list[Measures]) -> None:
-    table = ScoreTable()
+    table = ScoreTable("model")
     same = Moments.measure(np.full((2, 24, 24), 0.2), np.full((2, 24, 24), 0.2), np.ones((24, 24), bool))
     for number, part in enumerate((parts[0], measures(9, spoilt=True), Measures(same, (same, same)))):
         table.add(scored({CLOUDY: part}, f"g{number}"))
@@ -112,7 +113,7 @@ def test_what_has_no_value_is_counted(parts: list[Measures]) -> None:
 
 
 def test_nothing_but_identical_images_is_plain_json() -> None:
-    table = ScoreTable()
+    table = ScoreTable("model")
     same = Moments.measure(np.full((2, 24, 24), 0.2), np.full((2, 24, 24), 0.2), np.ones((24, 24), bool))
     table.add(scored({CLOUDY: Measures(same, (same, same))}))
     found = row(table)
@@ -122,7 +123,7 @@ def test_nothing_but_identical_images_is_plain_json() -> None:
 
 
 def test_bands_one_by_one(parts: list[Measures]) -> None:
-    table = ScoreTable()
+    table = ScoreTable("model")
     for part in parts[:3]:
         table.add(scored({CLOUDY: part, Part("shadow", ANY): part, Part("cloudy", "water"): part}))
     found = table.per_band()
@@ -131,3 +132,29 @@ def test_bands_one_by_one(parts: list[Measures]) -> None:
         scores = [part.bands[number].scores for part in parts[:3]]
         for name in ("rmse", "mae", "psnr", "ssim_valid"):
             assert entry[name] == pytest.approx(np.mean([getattr(one, name) for one in scores]))
+
+
+def test_methods_are_held_against_the_subject_on_the_images_that_both_have(parts: list[Measures]) -> None:
+    """A method that is silent on some images is compared on the others; the interval is that of the differences."""
+    table = ScoreTable("model")
+    for number, group in enumerate(GROUPS):
+        table.add(scored({CLOUDY: parts[number]}, group, image=f"i{number}"))
+    for number in (4, 2, 0):
+        table.add(scored({CLOUDY: parts[5 - number]}, GROUPS[number], image=f"i{number}", method="fill"))
+    assert row(table)["against"] is None
+    found = row(table, method="fill")["against"]
+    rmse = [part.whole.scores.rmse for part in parts]
+    gains = [rmse[5 - number] - rmse[number] for number in (4, 2, 0)]
+    assert (found["method"], found["images"]) == ("model", 3)
+    assert found["mean"]["rmse"] == pytest.approx(np.mean([rmse[number] for number in (4, 2, 0)]))
+    assert found["gain"] == pytest.approx(np.mean(gains))
+    assert (found["low"], found["high"]) == interval(gains, ["c", "b", "a"])
+    assert found["better"] == pytest.approx(np.mean(np.array(gains) > 0))
+
+
+def test_a_method_that_shares_no_image_with_the_subject(parts: list[Measures]) -> None:
+    table = ScoreTable("model")
+    table.add(scored({CLOUDY: parts[0]}, method="fill"))
+    assert row(table, method="fill")["against"] is None
+    table.add(scored({CLOUDY: parts[1]}, image="other"))
+    assert row(table, method="fill")["against"] is None
