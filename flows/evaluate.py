@@ -158,7 +158,7 @@ def evaluate_directly(request: EvaluateRequest, *, quiet: bool = False) -> Evalu
     from flows.evaluating import direct_steps, run_evaluation
     from flows.watch import watcher
 
-    with watcher(quiet=quiet) as told:
+    with watcher(quiet=quiet, of="steps") as told:
         return run_evaluation(request, direct_steps(told))
 
 

@@ -14,7 +14,7 @@ from pipeline.report_methods import METRICS, Methods, overall
 SHOWN = ("psnr", "ssim_valid", "cc", "rmse")
 """Scores of the checkpoint that are printed, over all pixels."""
 LISTED = 20
-"""Entries that were left out which are printed one by one; all are in the report."""
+"""Lines about what was left out that are printed; all is in the report."""
 _METRICS = {metric.key: metric for metric in METRICS}
 _KEPT = ("protocol", "bands", "region", "method", "images", "groups", "mean", "low", "high")
 
@@ -144,24 +144,26 @@ def summarised(
 
 
 def left_out_lines(entries: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    """What was left out and why: verdicts of the quality gate counted, all else by name, at most `LISTED` of it.
+    """What was left out and why: verdicts of the quality gate and reasons that several share counted, all else by name, `LISTED` lines of it.
 
-    >>> list(left_out_lines([{"id": "a", "reason": "snow: 90%"}, {"id": "b", "reason": "snow: 80%"}, {"id": "c", "reason": "gone"}]))
-    ['left out by the quality gate: snow 2', 'left out c: gone']
+    >>> entries = [("a", "snow: 90%"), ("b", "snow: 80%"), ("c", "gone"), ("d", "too many"), ("e", "too many")]
+    >>> list(left_out_lines([{"id": name, "reason": reason} for name, reason in entries]))
+    ['left out by the quality gate: snow 2', 'left out c: gone', 'left out 2: too many']
     """
     verdicts = Counter[str]()
-    others = []
+    others: dict[str, list[str]] = {}
     for entry in entries:
         quality = entry["reason"].partition(":")[0]
         if quality in QUALITIES:
             verdicts[quality] += 1
         else:
-            others.append(f"left out {entry['id']}: {entry['reason']}")
+            others.setdefault(entry["reason"], []).append(entry["id"])
     if verdicts:
         yield "left out by the quality gate: " + ", ".join(f"{name} {verdicts[name]}" for name in sorted(verdicts))
-    yield from others[:LISTED]
-    if len(others) > LISTED:
-        yield f"and {len(others) - LISTED} more, in the report"
+    listed = [f"left out {ids[0] if len(ids) == 1 else len(ids)}: {reason}" for reason, ids in others.items()]
+    yield from listed[:LISTED]
+    if len(listed) > LISTED:
+        yield f"and {len(listed) - LISTED} more, in the report"
 
 
 def _scene(scene: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def pairs(
     from pipeline.pairs import MAX_DAYS, build_pairs
 
     with ending(lambda: f"{output} is as it was before; the same command begins again"):
-        with watcher(quiet=quiet) as told:
+        with watcher(quiet=quiet, of="steps") as told:
             found = find_places(
                 root,
                 layout,

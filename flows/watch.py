@@ -102,7 +102,8 @@ class _Stages:
 class Bar:
     """A bar for the scenes and one for the stage of the current scene, on standard error."""
 
-    def __init__(self) -> None:
+    def __init__(self, of: str = "scenes") -> None:
+        """of: what the first bar counts."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -118,7 +119,7 @@ class Bar:
         )
         self._scenes: rich.progress.TaskID | None = None
         self._stage: rich.progress.TaskID | None = None
-        self._place = ""
+        self._of, self._place = of, ""
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -130,7 +131,7 @@ class Bar:
     def scene(self, number: int, count: int, name: str) -> Progress:
         """As in `Watcher`."""
         if self._scenes is None:
-            self._scenes = self._bar.add_task("scenes", total=count, rate="")
+            self._scenes = self._bar.add_task(self._of, total=count, rate="")
         self._bar.update(self._scenes, completed=number - 1)
         self._place = f"[{number}/{count}] {name}: "
         begun: dict[str, float] = {}
@@ -159,11 +160,11 @@ class Bar:
             self._bar.advance(self._scenes)
 
 
-def watcher(*, quiet: bool = False) -> Watcher:
-    """The watcher that fits: nobody, a bar on a terminal, else plain lines."""
+def watcher(*, quiet: bool = False, of: str = "scenes") -> Watcher:
+    """The watcher that fits: nobody, a bar on a terminal, else plain lines. of: what is counted."""
     if quiet:
         return Silent()
-    return Bar() if sys.stderr.isatty() else Lines()
+    return Bar(of) if sys.stderr.isatty() else Lines()
 
 
 def rate(done: int, total: int, seconds: float) -> str:
