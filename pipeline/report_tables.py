@@ -123,4 +123,5 @@ def _cell(metric: Metric, row: Mapping[str, Any], *, marked: bool, more: str = "
     interval = (
         "" if low is None or high is None else f"<small>{low:.{metric.digits}f} to {high:.{metric.digits}f}</small>"
     )
-    return f"<td{' class=best' if marked else ''}>{metric.text(row['mean'])}{interval}{more}</td>"
+    mark = ' class="best"' if marked else ""
+    return f"<td{mark}>{metric.text(row['mean'])}{interval}{more}</td>"
