@@ -20,6 +20,8 @@ PICTURES = ("input", "prediction", "truth", "error", "structure", "opacity", "co
 """Names of the pictures, in the order in which they are shown."""
 ERROR_FULL = 0.1
 """Absolute error that gets the brightest colour, reflectance; larger ones look the same."""
+LEAST_SPAN = 0.06
+"""Reflectance from black to white at least: over water and flat ground a narrower stretch turns a small error white, and noise into a picture."""
 UNKNOWN = 128
 """Grey level of pixels whose error nobody knows."""
 QUALITY = 85
@@ -125,8 +127,7 @@ def stretch(
     if used.shape[1] == 0:
         return np.zeros((3, 1, 1), np.float32), np.ones((3, 1, 1), np.float32)
     low = np.percentile(used, 0.5, axis=1).astype(np.float32)[:, None, None]
-    # A flat image shows as flat: no stretch below a hundredth of reflectance.
-    span = max(float(np.percentile(used - low[:, 0], 99.5)), 0.01)
+    span = max(float(np.percentile(used - low[:, 0], 99.5)), LEAST_SPAN)
     return low, low + np.float32(span)
 
 

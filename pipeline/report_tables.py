@@ -100,7 +100,7 @@ def _head(first: str) -> str:
 
 def _body(title: str, rows: Sequence[Mapping[str, Any]], methods: Methods) -> str:
     compared = methods.comparable(rows)
-    leading = {metric.key: best(metric, compared) if len(compared) > 1 else None for metric in METRICS}
+    leading = {metric.key: best(metric, compared) for metric in METRICS if _differ(metric, compared)}
     lines = [f'<tr class="block"><th scope="rowgroup" colspan="{len(METRICS) + 1}">{escape(title)}</th></tr>']
     for row in rows:
         subject = ' class="subject"' if row["method"] == methods.subject else ""
@@ -110,12 +110,17 @@ def _body(title: str, rows: Sequence[Mapping[str, Any]], methods: Methods) -> st
                 row,
                 marked=row in compared
                 and (value := row["mean"].get(metric.key)) is not None
-                and value == leading[metric.key],
+                and value == leading.get(metric.key),
             )
             for metric in METRICS
         )
         lines.append(f'<tr{subject}><th scope="row">{escape(row["method"])}</th>{cells}</tr>')
     return f"<tbody>{''.join(lines)}</tbody>"
+
+
+def _differ(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there is a best: two values at least that are not the same."""
+    return len({row["mean"].get(metric.key) for row in rows} - {None}) > 1
 
 
 def _cell(metric: Metric, row: Mapping[str, Any], *, marked: bool, more: str = "") -> str:

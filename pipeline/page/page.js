@@ -27,10 +27,11 @@ const order = (index, scores) => {
   return scores[index] == null && text(index, scores) === IDENTICAL ? Infinity : scores[index];
 };
 
-// Positions of the best among `list` of scores, for each metric.
+// The best among `list` of scores, for each metric; null where there is nothing to choose.
 const bestOf = (list) => data.metrics.map((metric, index) => {
   const values = list.map((scores) => order(index, scores)).filter((value) => value != null);
-  return values.length > 1 ? (metric.better === "low" ? Math.min(...values) : Math.max(...values)) : null;
+  const low = Math.min(...values), high = Math.max(...values);
+  return values.length > 1 && low < high ? (metric.better === "low" ? low : high) : null;
 });
 
 // `best` is null for scores that are not compared.

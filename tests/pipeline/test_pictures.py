@@ -13,6 +13,7 @@ from pipeline.errors import InvalidSettings
 from pipeline.pictures import (
     COLOURS,
     ERROR_FULL,
+    LEAST_SPAN,
     PICTURES,
     UNKNOWN,
     ShownCase,
@@ -122,6 +123,17 @@ def test_stretch_against_percentiles_of_the_known_pixels() -> None:
     assert (true_colour(flat, ALL, low, high) == round(255 * 0.5 ** (1 / 1.3))).all()
     assert shown.min() == 0
     assert shown.max() == 255
+
+
+def test_flat_ground_shows_flat() -> None:
+    flat = np.full((13, 8, 8), 0.1, np.float32) + np.random.default_rng(0).normal(0, 1e-3, (13, 8, 8)).astype(
+        np.float32
+    )
+    low, high = stretch(flat, ALL)
+    assert (high - low).ravel() == pytest.approx(LEAST_SPAN, abs=1e-6)
+    shown = true_colour(flat + LEAST_SPAN / 2, ALL, low, high)
+    assert np.ptp(shown.astype(int)) < 40
+    assert 100 < shown.mean() < 200
 
 
 def test_a_truth_that_nobody_knows_leaves_the_stretch_to_the_input() -> None:
