@@ -42,11 +42,12 @@ def possible_sets(sets: Mapping[str, tuple[str, ...]], bands: Sequence[str]) -> 
 def protocols_of(case: Case, name: str, possible: Sequence[str]) -> tuple[str, ...]:
     """The protocols in which a case counts with the band set `name`; none where it is not tried with it.
 
-    In the widest set of its chip a case counts in all of its protocols. Narrower sets are tried on real clouds and on the one made sky that stands
-    for a chip in the seed's protocol: there the sets are compared on the same images. RGB is for the seed's protocol alone.
+    In the widest set of its chip a case counts in all of its protocols. Narrower sets are tried on real clouds, where the sets are so compared on
+    the same images; RGB is tried in the seed's protocol, which used it. A network's run costs as much for one band as for all.
     """
     every = (case.protocol, *case.also)
     if name == possible[0]:
         return every
-    real = every if case.sky == "" and name != RGB else ()
-    return real + tuple(protocol for protocol in every if protocol == "seed")
+    if name == RGB:
+        return tuple(protocol for protocol in every if protocol == "seed")
+    return () if case.sky else every
