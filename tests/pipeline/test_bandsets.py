@@ -16,7 +16,7 @@ def test_sets_are_chosen_by_name_the_widest_first() -> None:
     assert list(chosen_sets(["4", "13"])) == ["13", "4"]
     assert all(len(bands) == int(name) for name, bands in BAND_SETS.items())
     for names in (["7"], [], ["13", "all"]):
-        with pytest.raises(InvalidSettings, match="--bands .*: 13, 12, 4, 3 are possible"):
+        with pytest.raises(InvalidSettings, match=r"--bands .*: 13, 12, 4, 3 are possible"):
             chosen_sets(names)
 
 
