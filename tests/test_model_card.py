@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import hashlib
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -17,10 +20,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from benchmarks.model_card.__main__ import main
-from benchmarks.model_card.gallery import KINDS, RANKS, Held, choose, encoded
-from benchmarks.model_card.inputs import Report, command_settings
-from benchmarks.model_card.words import read_words
 from pipeline.baselines import BASELINES
 from pipeline.errors import InvalidSettings
 from pipeline.report import write_report
@@ -28,6 +27,15 @@ from srgan.spec import SIZES
 from tests.pipeline.made_report import HOSTILE, METHODS, made_document
 
 ROOT = Path(__file__).resolve().parents[1]
+# Benchmarks are no part of what is installed; they are run from the repository's root.
+sys.path.append(str(ROOT))
+
+from benchmarks.model_card import curves, inputs, tables  # noqa: E402
+from benchmarks.model_card.__main__ import main  # noqa: E402
+from benchmarks.model_card.gallery import KINDS, RANKS, Held, choose, encoded  # noqa: E402
+from benchmarks.model_card.inputs import Report, command_settings  # noqa: E402
+from benchmarks.model_card.words import read_words  # noqa: E402
+
 WEIGHTS = b"no weights, only bytes"
 PARTS = ("input", "prediction", "truth", "error")
 
@@ -345,3 +353,10 @@ def test_words_of_the_repository_can_be_read() -> None:
     said = " ".join(words.attribution)
     assert "modified Copernicus Sentinel data 2017-2023" in said
     assert "SEN12MS-CR-TS by Ebel, Meraner, Schmitt and Zhu" in said
+
+
+@pytest.mark.parametrize("module", [curves, inputs, tables], ids=lambda module: module.__name__)
+def test_examples_of_the_docstrings(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
