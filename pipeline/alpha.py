@@ -9,13 +9,34 @@ the whole scene. Scene edges and nodata are no edges of a cloud: nothing fades t
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
+
+from pipeline.growth import effective_radius
 
 
 def alpha_halo(feather: int) -> int:
     """Pixels around a window that its alpha depends on."""
     return feather + 2
+
+
+def feather_pixels(feather: float, grow: float, pixel_size: tuple[float, float]) -> int:
+    """Pixels over which the result fades in; feather and grow in metres, pixels of (height, width) metres.
+
+    At most half of the pixels by which the mask was grown: on coarse grids the fade would else begin inside the cloud's fringe, whose
+    light it would mix into the product. A mask that was not grown (grow 0) is somebody's own, and sets no bound.
+
+    >>> feather_pixels(50, 100, (10, 10)), feather_pixels(50, 100, (120, 120)), feather_pixels(0, 100, (10, 10))
+    (5, 1, 0)
+    """
+    if feather <= 0:
+        return 0
+    wanted = max(2, math.ceil(feather / min(pixel_size)))
+    if grow <= 0:
+        return wanted
+    return max(1, min(wanted, int(effective_radius(grow, pixel_size) / max(pixel_size)) // 2))
 
 
 def cloud_alpha(cloudy: npt.NDArray[np.bool_], outside: npt.NDArray[np.bool_], feather: int) -> npt.NDArray[np.float32]:

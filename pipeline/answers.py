@@ -5,14 +5,13 @@ The references are harmonised as the engine does it (`pipeline.harmonise`), and 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.alpha import cloud_alpha
+from pipeline.alpha import cloud_alpha, feather_pixels
 from pipeline.cases import Case
 from pipeline.composite import compose_band
 from pipeline.harmonise import harmonisation
@@ -84,19 +83,16 @@ def answer(checkpoint: Checkpoint, case: Case, references: NDArray[np.float32]) 
     )
 
 
-def feather_pixels(metres: float) -> int:
-    """Pixels over which the result fades in, where a pixel has so many metres, as in a run of the engine.
-
-    >>> feather_pixels(10), feather_pixels(120)
-    (5, 2)
-    """
-    return max(2, math.ceil(DecloudSettings().feather / metres))
+def _feather(metres: float) -> int:
+    """Pixels over which the result fades in, where a pixel has so many metres, as in a run of the engine."""
+    settings = DecloudSettings()
+    return feather_pixels(settings.feather, settings.grow, (metres, metres))
 
 
 def _alpha(case: Case) -> NDArray[np.float32]:
     """(H, W) how much of a pixel is replaced."""
     problem = case.problem
-    return cloud_alpha(problem.mask, problem.valid & ~problem.mask, feather_pixels(case.metres))
+    return cloud_alpha(problem.mask, problem.valid & ~problem.mask, _feather(case.metres))
 
 
 def _composed(case: Case, network: NDArray[np.float32], alpha: NDArray[np.float32]) -> NDArray[np.float32]:

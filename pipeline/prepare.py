@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from catalogs.item import SceneItem
+from pipeline.alpha import feather_pixels
 from pipeline.area import inside_area
 from pipeline.block import SceneJob
 from pipeline.cloudmask import CloudMask, make_cloud_mask
@@ -126,8 +127,7 @@ def make_job(prepared: Prepared, settings: DecloudSettings, margin: int, grid: i
         # Even for a network that looks at single pixels, a few shared pixels hide its rounding.
         overlap = min(max(32, margin), settings.tile // 2)
         overlap += (settings.tile - overlap) % grid
-    pixel = max(min(scene.pixel_size), 1e-6)
-    feather = max(2, math.ceil(settings.feather / pixel)) if settings.feather > 0 else 0
+    feather = feather_pixels(settings.feather, settings.grow, scene.pixel_size)
     cell = math.lcm(*(band.factor for band in scene.bands))
     plan = plan_tiles(prepared.target, settings.tile, overlap, cell, grid)
     return SceneJob(scene, prepared.target, prepared.mask.classes, prepared.references, plan, feather)

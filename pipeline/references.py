@@ -158,7 +158,9 @@ def harmonise(scene: Scene, mask: CloudMask, other: Scene, other_mask: CloudMask
     """What brings `other` to `scene`, from a thinned sample of cells that are wholly clear in both."""
     step = step_for(scene.shape, _SAMPLE)
     clear = _cells_clear(mask.classes, step) & _cells_clear(other_mask.classes, step)
-    ours, theirs, jointly = [], [], []
+    ours: list[NDArray[np.float32]] = []
+    theirs: list[NDArray[np.float32]] = []
+    jointly = []
     for band in scene.bands:
         other_band = other.band(band.name)
         joint = np.ones(int(np.count_nonzero(clear)), np.bool_)

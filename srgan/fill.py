@@ -20,8 +20,6 @@ from torch.nn import functional as F
 from srgan.layers import enlarge
 
 LEVELS = 5
-DAYS_HALF = 10.0
-"""A reference at this distance in days weighs half of one of the same day."""
 CALM = 4
 """Edge, pixels, of the cells in which a reference is compared with the scene."""
 FARTHEST = 0.1
@@ -78,10 +76,13 @@ def drift(references: Tensor, valid: Tensor, image: Tensor, clear: Tensor) -> Te
 
 
 def mean_reference(references: Tensor, valid: Tensor, days: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted mean over the dates, (B, C, H, W), zero where none is valid, and where one is, (B, 1, H, W)."""
+    """Mean over the dates, (B, C, H, W), zero where none is valid, and where one is, (B, 1, H, W).
+
+    A date d days away weighs 1 / (1 + |d|)^2: near a straight line through one before and one after, and the nearer of two on one side.
+    """
     if references.shape[1] == 0:
         return torch.zeros_like(like), torch.zeros_like(like[:, :1])
-    weight = valid / (1 + days.abs() / DAYS_HALF)[:, :, None, None, None]
+    weight = valid / (1 + days.abs()).square()[:, :, None, None, None]
     total = weight.sum(1)
     mean = (weight * references).sum(1) / torch.where(total > 0, total, torch.ones_like(total))
     return mean, (total > 0).to(like.dtype)

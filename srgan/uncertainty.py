@@ -28,6 +28,8 @@ from srgan.spec import GROUPS
 HIDDEN = 32
 FIRST = 0.02
 """Error to expect before anything was learned, reflectance."""
+WIDEST = 4.0
+"""The head's answer is within this many factors e of `FIRST`: 0.0004 to 1.1."""
 REACH = (3, 9, 17)
 """Cells of 8 pixels over which clear ground is counted: 24, 72 and 136 pixels."""
 LEAST, MOST = 1e-4, 1.0
@@ -63,7 +65,8 @@ class Uncertainty(nn.Module):
     def forward(self, decoded: Tensor, seen: Seen) -> Tensor:
         """Features (B, width, H, W) and what was seen -> (B, 4, H, W), logarithm of the error in units of `FIRST`, not calibrated."""
         written: Tensor = self.write(F.gelu(self.read(torch.cat([decoded, evidence(seen)], 1))))
-        return written
+        # Bounded before the exponential: behind one that overflowed, no gradient is a number.
+        return WIDEST * torch.tanh(written / WIDEST)
 
     def calibrated(self, doubt: Tensor) -> Tensor:
         """The head's answer as an expected absolute error, (B, 4, H, W), reflectance, `LEAST` to `MOST`."""

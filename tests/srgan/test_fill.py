@@ -51,7 +51,7 @@ def test_the_mean_of_the_references_weighs_validity_and_days():
     references, days = rng.random((1, 3, 13, 8, 8)), np.array([[0.0, -10.0, 30.0]])
     valid = (rng.random((1, 3, 1, 8, 8)) > 0.4).astype(float)
     valid[0, :, :, 0, 0] = 0
-    weights = valid * np.array([1, 1 / 2, 1 / 4]).reshape(1, 3, 1, 1, 1)
+    weights = valid * np.array([1, 1 / 11**2, 1 / 31**2]).reshape(1, 3, 1, 1, 1)
     total = weights.sum(1)
     expected = np.divide((weights * references).sum(1), total, out=np.zeros((1, 13, 8, 8)), where=total > 0)
     tensors = [torch.tensor(part, dtype=torch.float32) for part in (references, valid, days)]
