@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InvalidSettings
 from pipeline.harmonise import fit_band
+from srgan.spec import BANDS, TYPICAL_LAND
 
 RADIUS = 5
 """Pixels around an unknown one that Telea's method looks at."""
@@ -98,11 +99,22 @@ class Problem:
         return float(self.unseen.sum() / max(int(self.mask.sum()), 1))
 
     @cached_property
-    def mean(self) -> NDArray[np.float64] | None:
+    def known_mean(self) -> NDArray[np.float64] | None:
         """(C,) `level`, or the mean of the clear pixels; None where there is no clear pixel."""
         if self.level is not None:
             return self.level if np.isfinite(self.level).all() else None
         return self.image[:, self.clear].mean(axis=1, dtype=np.float64) if self.clear.any() else None
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """(C,) `known_mean`; where there is none, the spectrum of typical land.
+
+        A method that gave up on a chip wholly under cloud would be spared the hardest ones.
+        """
+        if self.known_mean is not None:
+            return self.known_mean
+        typical = dict(zip(BANDS, TYPICAL_LAND, strict=True))
+        return np.array([typical[band] for band in self.bands])
 
     @cached_property
     def dates(self) -> NDArray[np.float32]:
@@ -134,23 +146,21 @@ def identity(problem: Problem) -> NDArray[np.float32]:
     return problem.image.copy()
 
 
-def mean_fill(problem: Problem) -> NDArray[np.float32] | None:
-    """Each band's mean over the clear pixels; None without any."""
-    if problem.mean is None:
-        return None
+def mean_fill(problem: Problem) -> NDArray[np.float32]:
+    """Each band's mean over the clear pixels; the spectrum of typical land without any."""
     return _filled(problem, np.broadcast_to(problem.mean[:, None], (len(problem.bands), int(problem.mask.sum()))))
 
 
 def telea(problem: Problem) -> NDArray[np.float32] | None:
     """Inpainting band by band (Telea, "An image inpainting technique based on the fast marching method", J. Graphics Tools 9, 2004).
 
-    OpenCV's, on float32, nothing quantised. Invalid pixels are as unknown as masked ones. None without any clear pixel. Raises
-    InvalidSettings where OpenCV is not installed.
+    OpenCV's, on float32, nothing quantised. Invalid pixels are as unknown as masked ones. Without any clear pixel it is the
+    mean fill. Raises InvalidSettings where OpenCV is not installed.
     """
     if reason := unavailable().get("telea"):
         raise InvalidSettings(reason)
     if not problem.clear.any():
-        return None
+        return mean_fill(problem)
     import cv2
 
     unknown = (~problem.clear).astype(np.uint8)
@@ -249,7 +259,7 @@ def _completed(problem: Problem, values: NDArray[np.float32], found: NDArray[np.
     if not found.any() and found.size:
         return None
     if not found.all():
-        mean = values[:, found].mean(axis=1, dtype=np.float64) if problem.mean is None else problem.mean
+        mean = values[:, found].mean(axis=1, dtype=np.float64) if problem.known_mean is None else problem.known_mean
         values = np.where(found, values, mean[:, None].astype(np.float32))
     return _filled(problem, values)
 

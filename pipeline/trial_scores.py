@@ -188,7 +188,7 @@ class _Run:
         yield self.method, reflectance(self.made, *window)[0]
         mean = BASELINES["mean fill"](problem)
         for name in METHODS:
-            if name not in self.left_out(problem.mean is not None):
+            if name not in self.left_out(problem.known_mean is not None):
                 image = BASELINES[name](problem)
                 # Where no date shows anything of a block, the mean fill stands in, as it does for single pixels.
                 yield name, next(one for one in (image, mean, problem.image) if one is not None)

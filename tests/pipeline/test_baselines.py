@@ -14,6 +14,7 @@ from pipeline import baselines
 from pipeline.baselines import BASELINES, TEMPORAL, Problem, unavailable
 from pipeline.errors import InvalidSettings
 from pipeline.harmonise import FEWEST, fit_band
+from srgan.spec import BANDS, TYPICAL_LAND
 
 SIZE = 40
 HOLE = (slice(10, 22), slice(12, 30))
@@ -192,7 +193,7 @@ def test_what_is_known_of_the_whole_scene_leads():
     assert BASELINES["median composite"](problem)[0, 0, 2] == pytest.approx(0.2)
     assert BASELINES["mean fill"](problem)[0, 0, 2] == pytest.approx(0.25)
     nothing_clear = row([[0.1]], [[1]], (1,), level=np.array([np.nan]))
-    assert BASELINES["mean fill"](nothing_clear) is None
+    assert nothing_clear.known_mean is None
 
 
 def test_pieces_of_a_scene_with_its_lines_give_what_the_whole_gives():
@@ -283,8 +284,11 @@ def test_nothing_clear_leaves_only_other_dates():
         {"image": np.full((2, SIZE, SIZE), np.nan, np.float32)},
     ):
         problem = made(2, **changes)
-        assert BASELINES["mean fill"](problem) is None
-        assert BASELINES["telea"](problem) is None
+        typical = np.array([TYPICAL_LAND[BANDS.index(band)] for band in problem.bands], np.float32)
+        for name in ("mean fill", "telea"):
+            filled = BASELINES[name](problem)
+            assert filled is not None
+            np.testing.assert_allclose(filled[:, problem.mask], np.tile(typical[:, None], (1, problem.mask.sum())))
         for name in TEMPORAL:
             out = BASELINES[name](problem)
             values = out[:, problem.mask]
