@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.alpha import cloud_alpha, feather_pixels
 from pipeline.cases import Case
 from pipeline.composite import compose_band
-from pipeline.harmonise import harmonisation
+from pipeline.harmonise import harmonisation, trust_in
 from pipeline.settings import DecloudSettings
 from srgan.checkpoint import Checkpoint
 
@@ -44,9 +44,12 @@ def harmonised(case: Case) -> NDArray[np.float32]:
     """The references of a case (T, C, H, W), brought to its level by what is clear in both, 0 where they are not valid."""
     problem = case.problem
     references = np.zeros_like(problem.references)
+    share = float(problem.clear.sum() / max(int(problem.valid.sum()), 1))
     for date, clear in enumerate(problem.reference_valid):
         joint = clear & problem.clear
-        bring = harmonisation(problem.references[date][:, joint], problem.image[:, joint])
+        bring = harmonisation(
+            problem.references[date][:, joint], problem.image[:, joint], trust=trust_in(share, problem.days[date])
+        )
         references[date][:, clear] = bring(problem.references[date][:, clear])
     return references
 

@@ -25,6 +25,10 @@ FEWEST_FOR_GAIN = 500
 """Fewer jointly clear pixels give an offset only."""
 FEWEST = 50
 """Fewer jointly clear pixels give nothing."""
+TRUSTED = 0.5
+"""Share of a scene that has to be clear for its clear pixels to be trusted in full."""
+NEAR_DAYS, LEAST_TRUST = (3.0, 10.0), 0.5
+"""Days up to which another date may be taken as it is, and from which it is trusted by no less than that."""
 GAINS = (0.5, 2.0)
 """Bounds of the gain."""
 _CORRELATION = 0.5  # weaker ones say nothing about a gain
@@ -54,32 +58,54 @@ class Harmonisation:
     """Of each band."""
     cross: CrossFit | None = None
     """What is added to them; None where nothing was found that helps."""
+    trust: float = 1.0
+    """Share of the way from the other date as it is to what fits and cross say, 0..1."""
 
     def __call__(self, other: NDArray[np.float32]) -> NDArray[np.float32]:
         """Harmonised reflectance (C, ...) of reflectances (C, ...) of the other date; each pixel by itself."""
         out = np.stack(
             [np.float32(fit.gain) * band + np.float32(fit.offset) for fit, band in zip(self.fits, other, strict=True)]
         )
-        return out if self.cross is None else out + self.cross(other)
+        if self.cross is not None:
+            out += self.cross(other)
+        return out if self.trust == 1 else other + np.float32(self.trust) * (out - other)
+
+
+def trust_in(clear: float, days: float) -> float:
+    """How far a scene's clear pixels are trusted to say what its ground is like, 0..1.
+
+    clear: their share of its data, 0..1. days: signed distance of the other date; less than half a day: not known.
+    What is left clear between many clouds is hazy itself: brought to its level, a clear date of the same week is further from the
+    ground than as it was. From a month away it needs the level all the same.
+
+    >>> trust_in(0.8, 2), trust_in(0.1, 2), round(trust_in(0.1, -30), 2), round(trust_in(0.1, 0), 2)
+    (1.0, 0.2, 0.6, 0.6)
+    """
+    share = min(1.0, clear / TRUSTED)
+    far = 1.0 if abs(days) < 0.5 else min(max((abs(days) - NEAR_DAYS[0]) / (NEAR_DAYS[1] - NEAR_DAYS[0]), 0.0), 1.0)
+    return share + (1 - share) * LEAST_TRUST * far
 
 
 def harmonisation(
-    other: NDArray[np.floating], scene: NDArray[np.floating], jointly: Sequence[NDArray[np.bool_]] | None = None
+    other: NDArray[np.floating],
+    scene: NDArray[np.floating],
+    jointly: Sequence[NDArray[np.bool_]] | None = None,
+    trust: float = 1.0,
 ) -> Harmonisation:
     """The harmonisation of `other` to `scene`: reflectances (C, n), pixels in raster order.
 
-    jointly: for each band, (n,) where both dates are clear and have data in it; left out: everywhere.
+    jointly: for each band, (n,) where both dates are clear and have data in it; left out: everywhere. trust: that of `trust_in`.
     """
     if jointly is None:
         jointly = [np.ones(other.shape[1], np.bool_)] * len(other)
     fits = tuple(fit_band(x[joint], y[joint]) for x, y, joint in zip(other, scene, jointly, strict=True))
     if not all(fit.harmonised for fit in fits):
-        return Harmonisation(fits)
+        return Harmonisation(fits, trust=trust)
     everywhere = np.flatnonzero(np.logical_and.reduce(jointly))
     chosen = everywhere[:: max(-(-len(everywhere) // MOST), 1)]
     x, y = other[:, chosen], scene[:, chosen]
     left = np.stack([b - (fit.gain * a + fit.offset) for fit, a, b in zip(fits, x, y, strict=True)])
-    return Harmonisation(fits, cross_fit(x, left))
+    return Harmonisation(fits, cross_fit(x, left), trust)
 
 
 def fit_band(other: NDArray[np.floating], scene: NDArray[np.floating]) -> Fit:

@@ -20,7 +20,7 @@ from pipeline.classes import CLEAR, SNOW, SceneClassification, is_cloudy
 from pipeline.cloudmask import BLOCK, CloudMask, make_cloud_mask
 from pipeline.errors import InvalidSettings, PipelineError
 from pipeline.growth import GROW, dilate, effective_radius
-from pipeline.harmonise import Harmonisation, harmonisation
+from pipeline.harmonise import Harmonisation, harmonisation, trust_in
 from pipeline.radiometry import check_radiometry
 from pipeline.reader import step_for
 from pipeline.scene import Scene, open_scene
@@ -151,11 +151,13 @@ class _Candidate:
     def reference(self, scene: Scene, mask: CloudMask, method: str, grow_m: float) -> Reference:
         own = self.mask or make_cloud_mask(self.scene, method, grow_m)
         days = days_between(scene.item, self.scene.item)
-        return Reference(self.scene, own, days, harmonise(scene, mask, self.scene, own), self.share)
+        return Reference(self.scene, own, days, harmonise(scene, mask, self.scene, own, days), self.share)
 
 
-def harmonise(scene: Scene, mask: CloudMask, other: Scene, other_mask: CloudMask) -> Harmonisation:
-    """What brings `other` to `scene`, from a thinned sample of cells that are wholly clear in both."""
+def harmonise(
+    scene: Scene, mask: CloudMask, other: Scene, other_mask: CloudMask, days: float | None = None
+) -> Harmonisation:
+    """What brings `other` to `scene`, `days` away, from a thinned sample of cells that are wholly clear in both; days None: fully trusted."""
     step = step_for(scene.shape, _SAMPLE)
     clear = _cells_clear(mask.classes, step) & _cells_clear(other_mask.classes, step)
     ours: list[NDArray[np.float32]] = []
@@ -170,7 +172,9 @@ def harmonise(scene: Scene, mask: CloudMask, other: Scene, other_mask: CloudMask
                 joint &= pixels != source.nodata
             found.append(pixels.astype(np.float32) * np.float32(source.scale) + np.float32(source.offset))
         jointly.append(joint)
-    return harmonisation(np.stack(theirs), np.stack(ours), jointly)
+    shares = mask.fractions
+    trust = 1.0 if days is None else trust_in(shares["clear"] + shares["snow"], days)
+    return harmonisation(np.stack(theirs), np.stack(ours), jointly, trust)
 
 
 def _within(scene: Scene, candidates: Sequence[SceneItem], window_days: float) -> list[SceneItem]:

@@ -22,7 +22,9 @@ from srgan.layers import enlarge
 LEVELS = 5
 CALM = 4
 """Edge, pixels, of the cells in which a reference is compared with the scene."""
-FARTHEST = 0.1
+WIDE, TRUSTED = 33, 0.5
+"""Cells over which clear ground is counted, and its share from which the drift counts in full."""
+FARTHEST = 0.03
 """Reflectance: what differs more is no drift but a cloud that the mask missed, or another ground."""
 RINGS = (3, 2, 1)
 """Cells of the coarsest level, 32 pixels, within which to look for known pixels, the furthest first."""
@@ -60,7 +62,8 @@ def first_guess(
 def drift(references: Tensor, valid: Tensor, image: Tensor, clear: Tensor) -> Tensor:
     """How far the scene is from each reference, known where both are clear and spread from there, (B, T, C, H, W).
 
-    0 where nothing clear is near. In cells of `CALM` pixels, so that no single pixel at a cloud's rim leads.
+    0 where nothing clear is near. In cells of `CALM` pixels, so that no single pixel at a cloud's rim leads. Less of it where little
+    around is clear: what is left between clouds is hazy itself, and would bring its haze under them.
     """
     batch, dates = references.shape[:2]
     if dates == 0:
@@ -71,8 +74,12 @@ def drift(references: Tensor, valid: Tensor, image: Tensor, clear: Tensor) -> Te
     spread = pull(cells, weights, LEVELS - int(math.log2(CALM)), torch.zeros_like(cells[:1, :, :1, :1]))
     for _ in range(int(math.log2(CALM))):
         spread = enlarge(spread)
+    around = F.avg_pool2d(F.avg_pool2d(clear, CALM), WIDE, 1, WIDE // 2, count_include_pad=False)
+    trust = (around / TRUSTED).clamp(max=1)
+    for _ in range(int(math.log2(CALM))):
+        trust = enlarge(trust)
     by_date: Tensor = spread.unflatten(0, (batch, dates))
-    return by_date
+    return by_date * trust[:, None]
 
 
 def mean_reference(references: Tensor, valid: Tensor, days: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.harmonise import FEWEST, FEWEST_FOR_GAIN, GAINS, Fit, fit_band
+from pipeline.harmonise import FEWEST, FEWEST_FOR_GAIN, GAINS, Fit, fit_band, harmonisation, trust_in
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -81,3 +81,24 @@ def test_order_of_the_samples_does_not_matter() -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="one-dimensional and equal"):
         fit_band(np.zeros(3), np.zeros(4))
+
+
+def test_a_scene_with_little_clear_ground_is_trusted_less() -> None:
+    rng = np.random.default_rng(5)
+    other = rng.uniform(0.05, 0.4, (3, 4000)).astype(np.float32)
+    scene = other * 1.2 + 0.03
+    whole, half, none = (harmonisation(other, scene, trust=trust)(other) for trust in (1.0, 0.5, 0.0))
+    np.testing.assert_allclose(whole, scene, atol=2e-3)
+    np.testing.assert_allclose(half, (other + whole) / 2, atol=1e-6)
+    np.testing.assert_array_equal(none, other)
+
+
+def test_trust_grows_with_clear_ground_and_with_the_days_between() -> None:
+    shares, days = np.linspace(0, 1, 11), [1.0, 4.0, 7.0, 20.0]
+    table = np.array([[trust_in(share, sign * away) for away in days for sign in (1, -1)] for share in shares])
+    assert (np.diff(table, axis=0) >= 0).all()
+    assert (np.diff(table[:, ::2], axis=1) >= -1e-12).all()
+    np.testing.assert_allclose(table[:, ::2], table[:, 1::2])
+    assert table[0, 0] == 0
+    assert (table[-1] == 1).all()
+    assert trust_in(0.0, 0.0) == trust_in(0.0, 400.0) > 0
