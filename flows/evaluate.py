@@ -51,9 +51,9 @@ def evaluate(
     compare: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PATH|NAME",
-            show_default=False,
-            help="A further checkpoint, scored in the same tables. May be given again.",
+            metavar="PATH|NAME|none",
+            show_default="unguided, beside `default`",
+            help="A further checkpoint, scored on the same pixels. May be given again.",
         ),
     ] = None,
     bands: Annotated[
@@ -150,7 +150,10 @@ def build_evaluate_request(values: dict[str, Any]) -> EvaluateRequest:
     # Pydantic's models are made when this is imported; a help page does without.
     from flows.evaluate_request import make_evaluate_request
 
-    return make_evaluate_request({name: value for name, value in values.items() if value is not None})
+    named = {name: value for name, value in values.items() if value is not None}
+    if named.get("compare") == ["none"]:
+        named["compare"] = []
+    return make_evaluate_request(named)
 
 
 def evaluate_directly(request: EvaluateRequest, *, quiet: bool = False) -> Evaluated:

@@ -27,8 +27,9 @@ class EvaluateRequest(BaseModel):
     splits: str | None = Field(
         None, description="YAML or JSON file {group: train|val|test|other}, instead of the tables' own splits"
     )
-    compare: tuple[str, ...] = Field(
-        (), description="Further checkpoints, scored on the same pixels in the same tables"
+    compare: tuple[str, ...] | None = Field(
+        None,
+        description="Further checkpoints, scored on the same pixels; empty: beside `default` its twin without guidance, `unguided`",
     )
     bands: Bands = Field("all", description="Bands that the network is given: all three sets, or 13, 12 or 4 bands")
     limit: int | None = Field(
@@ -62,6 +63,13 @@ class EvaluateRequest(BaseModel):
         except InvalidSettings as error:
             raise ValueError(str(error)) from None
         return texts
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Names of the checkpoints beside which this one is scored."""
+        if self.compare is not None:
+            return self.compare
+        return ("unguided",) if self.checkpoint == "default" else ()
 
     @property
     def bounds(self) -> tuple[Bound, ...]:

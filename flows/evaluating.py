@@ -107,8 +107,8 @@ def score(request: EvaluateRequest, progress: Progress) -> Scored:
     from srgan.checkpoint import load_checkpoint
 
     device = pick_device(request.device)
-    checkpoint, *others = [load_checkpoint(name, device) for name in (request.checkpoint, *request.compare)]
-    for number, (name, other) in enumerate(zip(request.compare, others, strict=True)):
+    checkpoint, *others = [load_checkpoint(name, device) for name in (request.checkpoint, *request.compared)]
+    for number, (name, other) in enumerate(zip(request.compared, others, strict=True)):
         if other.digest in {one.digest for one in (checkpoint, *others[:number])}:
             raise InvalidSettings(f"--compare {name}: the same weights are given twice: leave one out")
     tables = [PairTable.read(path) for path in request.pairs]

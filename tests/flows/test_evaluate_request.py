@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.evaluate import build_evaluate_request
 from flows.evaluate_bounds import PROTOCOLS, Bound, Verdict, judge, parse_bound
 from flows.evaluate_request import EvaluateRequest, make_evaluate_request
 from pipeline import cases
@@ -124,3 +126,11 @@ def test_what_is_not_defined_or_not_there_is_not_reached() -> None:
                                                         (0.5, "above", True), (0.51, "above", False)])  # fmt: skip
 def test_a_bound_itself_is_good_enough(found: float, side: Any, reached: bool) -> None:
     assert Verdict(Bound("cc", 0.5, side), found, 1, "13").reached is reached
+
+
+def test_beside_the_default_stands_its_twin_without_guidance() -> None:
+    assert request().compared == ("unguided",)
+    assert request(checkpoint="mine.safetensors").compared == ()
+    assert request(compare=[]).compared == ()
+    assert request(compare=["a"]).compared == ("a",)
+    assert build_evaluate_request({"pairs": ["p"], "output": Path("out"), "compare": ["none"]}).compared == ()
