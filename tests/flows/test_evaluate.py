@@ -270,7 +270,10 @@ def test_input_that_cannot_be_used_is_one_line_and_leaves_nothing(
     (tmp_path / "empty").mkdir()
     out = tmp_path / "out"
     cases: list[tuple[list[str], str]] = [
-        (command(pairs, tmp_path / "gone.safetensors", out), "gone.safetensors: no such file; packaged ones: default, unguided"),
+        (
+            command(pairs, tmp_path / "gone.safetensors", out),
+            "gone.safetensors: no such file; packaged ones: default, unguided",
+        ),
         (command(pairs, lacking, out), "lacking.safetensors: made for the bands B02 B03 B04 B08"),
         (command(pairs, checkpoint, out, "--compare", tmp_path / "gone.safetensors"), "gone.safetensors: no such file"),
         (command(pairs, checkpoint, out, "--compare", checkpoint), "the same weights are given twice"),
