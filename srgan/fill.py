@@ -89,7 +89,8 @@ def mean_reference(references: Tensor, valid: Tensor, days: Tensor, like: Tensor
     """
     if references.shape[1] == 0:
         return torch.zeros_like(like), torch.zeros_like(like[:, :1])
-    weight = valid / (1 + days.abs()).square()[:, :, None, None, None]
+    apart = (1 + days.abs())[:, :, None, None, None]
+    weight = valid / (apart * apart)
     total = weight.sum(1)
     mean = (weight * references).sum(1) / torch.where(total > 0, total, torch.ones_like(total))
     return mean, (total > 0).to(like.dtype)

@@ -93,7 +93,7 @@ def _data(inputs: Inputs) -> Iterator[str]:
     )
     yield f"Split: sha256 `{training.get('split_hash', UNKNOWN)}` of who belongs to which split in the store of the training."
     for name in words.never_trained:
-        yield f"{name} was never trained on, nor used to choose anything."
+        yield f"{name} was never trained on."
     if words.never_trained and not inputs.seen:
         yield "The checkpoint's card does not list the groups of its training: this is what the splits file says."
     yield ""
