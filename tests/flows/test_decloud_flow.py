@@ -235,4 +235,4 @@ def test_the_deployments_find_their_flows(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(root)
     entries = yaml.safe_load((root / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
     found = {entry["name"]: load_flow_from_entrypoint(entry["entrypoint"]).name for entry in entries}
-    assert found == {"scheduled": "decloud-aoi", "train": "train"}
+    assert found == {"scheduled": "decloud-aoi", "train": "train", "evaluate": "evaluate"}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.answers import answer, harmonised
-from pipeline.harmonise import fit_band
+from pipeline.harmonise import fit_band, trust_in
 from pipeline.inference import TileInput, TorchRestorer
 from srgan.checkpoint import Checkpoint
 from srgan.errors import InvalidSpec
@@ -84,10 +84,10 @@ def test_references_are_harmonised_by_what_is_clear_in_both() -> None:
     fit = fit_band(problem.references[0, 3][joint], problem.image[3][joint])
     # Fewer than 2000 jointly clear pixels: the bands' own lines alone.
     assert joint.sum() < 2000
-    seen = ~hidden[0]
-    np.testing.assert_allclose(
-        found[0, 3][seen], fit.gain * problem.references[0, 3][seen] + fit.offset, rtol=0, atol=1e-6
-    )
+    other = problem.references[0, 3][~hidden[0]]
+    trust = trust_in(float(problem.clear.sum() / problem.valid.sum()), problem.days[0])
+    expected = other + trust * (fit.gain * other + fit.offset - other)
+    np.testing.assert_allclose(found[0, 3][~hidden[0]], expected, rtol=0, atol=1e-6)
 
 
 def test_of_more_references_than_it_takes_it_gets_the_nearest() -> None:

@@ -20,9 +20,10 @@ def test_the_seed_preset_is_what_was_asked_for():
     assert (seed.epochs, seed.batch, seed.crop, seed.rate, seed.schedule) == (100, 4, 256, 1e-4, "constant")
 
 
-def test_the_six_weights_are_those_of_the_paper():
+def test_the_six_weights_are_those_of_the_paper_beside_that_of_the_expected_error():
     assert load_settings("base").losses.model_dump() == {
         "reconstruction": 1, "perceptual": 0.1, "style": 250, "structural": 1, "gradient_consistency": 1, "adversarial": 0.01,
+        "uncertainty": 0.02,
     }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from srgan.generator import Generator
 from srgan.settings import load_settings
 from srgan.spec import BANDS, GROUPS, ModelSpec
 from srgan.store import ChipStore
-from srgan.uncertainty import FIRST, LEAST, MOST, group_error, likelihood
+from srgan.uncertainty import FIRST, LEAST, MOST, WIDEST, group_error, likelihood
 from tests.srgan.made import write_store
 
 SMALLEST = ModelSpec(name="smallest", widths=(8, 8, 8, 8), depths=(1, 1, 1, 1))
@@ -44,9 +44,12 @@ def test_positive_bounded_and_a_start_before_training():
         assert out.uncertainty.shape == (1, len(GROUPS), 64, 64)
         torch.testing.assert_close(out.uncertainty, torch.full_like(out.uncertainty, FIRST))
         generator.uncertainty.write.bias.fill_(1e3)
-        assert (generator(**inputs()).uncertainty == MOST).all()
+        most = generator(**inputs()).uncertainty
+        assert (most == MOST).all()
         generator.uncertainty.write.bias.fill_(-1e3)
-        assert (generator(**inputs()).uncertainty == LEAST).all()
+        least = generator(**inputs()).uncertainty
+        torch.testing.assert_close(least, torch.full_like(least, FIRST * math.exp(-WIDEST)))
+        assert (least > LEAST).all()
 
 
 def test_no_gradient_reaches_the_image():
