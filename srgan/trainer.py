@@ -238,8 +238,7 @@ class Run:
         return scores
 
     def judged(self, board: Board | None) -> dict[str, float]:
-        """Scores of the moving average, calibrated, on the validation split."""
-        calibrate(self.state.average, self.scale, self.settings.validation_samples)
+        """Scores of the moving average on the validation split, at full strength: what was learned, before it is calibrated."""
         found = validate(self.state.average, self.judge, self.settings.validation_samples)
         if board is not None:
             board.scalars(self.state.step, {f"validation/{name}": value for name, value in found.scores.items()})
@@ -253,9 +252,11 @@ class Run:
         samples = min(MARGIN_SAMPLES, self.settings.margin_samples)
         margin = measure_margin(copy.deepcopy(state.average).cpu(), samples=samples)
         run = {"step": state.step, "steps": self.steps, "devices": self.devices.world}
+        calibrate(state.average, self.scale, self.settings.validation_samples)
         card = release_card(state, {"train": self.maker, "val": self.judge}, scores, run) | {"margin_samples": samples}
         spec = state.average.spec.model_copy(update={"margin": margin})
         save_checkpoint(self.output / "best.safetensors", state.average, card, spec=spec, dtype=torch.float32)
+        state.average.strength.fill_(1)  # the next checkpoints are judged by what they learned
 
     def save(self) -> None:
         """Write `last`."""
