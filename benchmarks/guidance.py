@@ -47,14 +47,6 @@ def settings_of(variant: str, seed: int, steps: int) -> TrainSettings:
     return load_settings("tiny", run | VARIANTS[variant])
 
 
-def first_guess_alone(generator: Generator) -> Generator:
-    """A generator of the same spectrum whose heads are zero: what is left without the learned correction."""
-    blank = Generator(generator.spec).eval()
-    with torch.no_grad():
-        blank.default.copy_(generator.default)
-    return blank
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, required=True)
@@ -78,7 +70,8 @@ def main() -> None:
             scores = validate(generator, judge, arguments.samples).scores
             found.setdefault(variant, []).append(scores | {"parameters": parameter_count(generator)})
             if variant == "none":
-                guess = validate(first_guess_alone(generator), judge, arguments.samples).scores
+                # Before training the heads are zero: what is left is the first guess.
+                guess = validate(Generator(generator.spec).eval(), judge, arguments.samples).scores
                 found.setdefault("first guess alone", []).append(guess)
             print(variant, seed, {name: round(scores[name], 5) for name in SHOWN}, flush=True)
     (arguments.output / "guidance.json").write_text(json.dumps(found, indent=1))

@@ -21,7 +21,7 @@ def attainable(batch: Batch, default: Tensor) -> Tensor:
     """What can be asked of the network, (B, 13, H, W): the target where the ground is seen, the first guess where it is not.
 
     From few chips a network learns by heart what lay below an opaque cloud; elsewhere that is noise. So the target fades to the
-    first guess as the share of the ground's light that arrives falls below `SEEN`. `default` is the generator's spectrum (13, 1, 1).
+    first guess as the share of the ground's light that arrives falls below `SEEN`. `default` is the spectrum where nothing is known (13, 1, 1).
     """
     clear = batch.valid * (1 - 2 * batch.mask).clamp(0, 1)
     bands = batch.present[:, :, None, None]

@@ -1,4 +1,4 @@
-"""The first guess under the clouds, without a learned weight but one spectrum: other dates first, then the clear surroundings.
+"""The first guess under the clouds, without a learned weight: other dates first, then the clear surroundings.
 
 Strategy. Where a reference is valid, the guess is the mean of the references (weights fall with the distance in days), each of them
 moved by its `drift`: by how much the scene's own clear pixels around differ from it (the residual compensation of STARFM's kin, Gao et

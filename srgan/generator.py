@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from srgan.errors import InvalidSpec
 from srgan.fill import first_guess
 from srgan.guidance import FINE_LEVELS, Branch, band_groups, fusion, smooth, sobel
-from srgan.layers import Block, Down, Pointwise, Up, channels_last, enlarge, zeroed
+from srgan.layers import Block, ChannelNorm, Down, Pointwise, Up, channels_last, enlarge, zeroed
 from srgan.spec import GROUPS, ModelSpec
 from srgan.strength import LEVELS, level_above, strength_at
 from srgan.uncertainty import Seen, Uncertainty
@@ -36,6 +36,9 @@ MAX_REFLECTANCE = 1.6
 STEEP = 0.02
 """Reflectance per pixel that makes one unit of the gradient branch's map: with 1, the first steps of Adam overshoot tenfold."""
 
+
+FURTHEST = 0.5
+"""Reflectance by which the network may move the guess on its own: a head without a bound made a handful of inputs all that was learned from."""
 
 SHOWS = 0.15
 """Reflectance beyond which a difference from the guess tells of cloud and no more of the ground: it counts for no more than that."""
@@ -91,7 +94,6 @@ class Generator(nn.Module):
         self.spec = spec
         widths, bands = spec.widths, len(spec.bands)
         self.register_buffer("mean", torch.tensor(spec.mean)[:, None, None], persistent=False)
-        self.default = nn.Parameter(torch.tensor(spec.mean)[:, None, None])
 
         self.stem = nn.Conv2d(2 * bands + 3, widths[0], 3, padding=1)
         self.stem_present = nn.Linear(bands, widths[0])
@@ -110,6 +112,7 @@ class Generator(nn.Module):
             self.fusions = nn.ModuleList(
                 fusion(spec.guidance, width, branch) for width, branch in zip(widths, branch_widths, strict=True)
             )
+        self.norm = ChannelNorm(widths[0])
         self.correction = zeroed(Pointwise(widths[0], 2 * bands))
         self.opacity = zeroed(Pointwise(widths[0], 1))
         self.uncertainty = Uncertainty(widths[0])
@@ -164,7 +167,7 @@ class Generator(nn.Module):
 
         clear = known * (1 - 2 * mask).clamp(0, 1)
         with exactly(cloudy.device.type):
-            guess, support = first_guess(image, clear, references, usable, days, self.default * bands)
+            guess, support = first_guess(image, clear, references, usable, days, self.mean * bands)
             groups = band_groups(guess, present)
             structure, gradient = smooth(groups), sobel(groups)
 
@@ -176,14 +179,14 @@ class Generator(nn.Module):
             branches = fine + coarse
             structure = structure + self.spec.scale * enlarge(structure_map, 2**FINE_LEVELS)
             gradient = gradient + STEEP * gradient_map
-        decoded = self._decode(encoded, branches).to(image.dtype)
+        decoded = self.norm(self._decode(encoded, branches)).to(image.dtype)
 
         with exactly(cloudy.device.type):
             offset, keep = self.correction(decoded).chunk(2, dim=1)
             opacity = torch.sigmoid(self.opacity(decoded) + 12 * (mask - 0.5))
             # Through thin cloud the ground is still seen, in some bands better than in others: `keep` lets each band use it.
             shown = SHOWS * torch.tanh((image - guess) / SHOWS)
-            correction = self.spec.scale * offset + torch.tanh(keep) * shown
+            correction = FURTHEST * torch.tanh(self.spec.scale / FURTHEST * offset) + torch.tanh(keep) * shown
             above = level_above(image, guess, known)
             seen = Seen(image, guess, clear, mask, references, usable, present)
             doubt = self.uncertainty(decoded.detach(), seen)

@@ -7,6 +7,8 @@ predicts signed Sobel maps of four band groups, the structure branch on the coar
 smoothing of them; at every level of the decoder, with A the branch's features and D the decoder's,
 
     e = A - P(D),    D <- D + sigmoid(W[D, e]) * Q(e)
+
+A and D normalised, each pixel by itself: without that the feedback of one level fed the next one's, and features grew a thousandfold.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srgan.layers import Block, Pointwise, Up, zeroed
+from srgan.layers import Block, ChannelNorm, Pointwise, Up, zeroed
 from srgan.spec import BANDS, GROUPS
 
 FINE_LEVELS = 3
@@ -56,6 +58,7 @@ class ErrorFeedback(nn.Module):
 
     def __init__(self, width: int, branch_width: int) -> None:
         super().__init__()
+        self.norm_decoded, self.norm_branch = ChannelNorm(width), ChannelNorm(branch_width)
         self.predict = Pointwise(width, branch_width)
         self.weigh = Pointwise(width + branch_width, width)
         self.correct = Pointwise(branch_width, width)
@@ -63,9 +66,10 @@ class ErrorFeedback(nn.Module):
 
     def forward(self, decoded: Tensor, branch: Tensor) -> Tensor:
         """(B, C, H, W), (B, A, H, W) -> (B, C, H, W)."""
-        error = branch - self.predict(decoded)
+        seen = self.norm_decoded(decoded)
+        error = self.norm_branch(branch) - self.predict(seen)
         correction: Tensor = self.correct(error)
-        return decoded + torch.sigmoid(self.weigh(torch.cat([decoded, error], 1))) * correction
+        return decoded + torch.sigmoid(self.weigh(torch.cat([seen, error], 1))) * correction
 
 
 class Concatenation(nn.Module):
@@ -73,11 +77,12 @@ class Concatenation(nn.Module):
 
     def __init__(self, width: int, branch_width: int) -> None:
         super().__init__()
+        self.norm_decoded, self.norm_branch = ChannelNorm(width), ChannelNorm(branch_width)
         self.merge = Pointwise(width + branch_width, width)
 
     def forward(self, decoded: Tensor, branch: Tensor) -> Tensor:
         """(B, C, H, W), (B, A, H, W) -> (B, C, H, W)."""
-        merged: Tensor = self.merge(torch.cat([decoded, branch], 1))
+        merged: Tensor = self.merge(torch.cat([self.norm_decoded(decoded), self.norm_branch(branch)], 1))
         return decoded + merged
 
 

@@ -21,7 +21,7 @@ GROUPS = {
 """The four band groups of the structure and gradient maps, in order."""
 
 TYPICAL_LAND = (0.13, 0.11, 0.10, 0.10, 0.12, 0.18, 0.21, 0.20, 0.22, 0.09, 0.003, 0.20, 0.13)
-"""Reflectance by band where nothing else is known; the network learns its own from here."""
+"""Reflectance by band where nothing else is known."""
 
 
 class ModelSpec(BaseModel):
@@ -30,7 +30,7 @@ class ModelSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, description="Preset or name of the model")
-    version: Literal[1] = Field(1, description="Version of the architecture: another one needs other code")
+    version: Literal[2] = Field(2, description="Version of the architecture: another one needs other code")
     bands: tuple[str, ...] = Field(BANDS, description="Channels, in order")
     widths: tuple[int, ...] = Field(description="Channels of each level, fine to coarse")
     depths: tuple[int, ...] = Field(description="Blocks of the encoder at each level, fine to coarse")

@@ -76,7 +76,7 @@ class Stepper:
         target = batch.target
         if settings.hold_guess:
             with torch.no_grad():
-                target = attainable(batch, state.generator.default)
+                target = attainable(batch, state.generator.mean)
         with self.autocast():
             output: GeneratorOutput = state.generator(*batch.inputs)
         triple = other_triple(settings.seed, state.step)

@@ -183,7 +183,7 @@ def test_a_file_that_is_not_right_is_not_written(tmp_path, monkeypatch):
     path = tmp_path / "m.ts"
     path.write_bytes(b"the earlier one")
     broken = saved(tmp_path, PLAIN)
-    broken.generator.default[3] = torch.nan
+    broken.generator.stem.bias[3] = torch.nan
     with pytest.raises(
         ExportFailed, match=r"m\.ts: not written.*restored differs from the checkpoint's by nan"
     ) as caught:
