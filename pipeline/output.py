@@ -105,6 +105,7 @@ class Output:
             layers=self._layers,
             format=settings.format,
             key=self._key.digest,
+            recipe=self._key.recipe,
             settings={
                 **settings.model_dump(mode="json", exclude={"bands", "checkpoint", "mask"}),
                 "bands": [band.name for band in scene.bands],
