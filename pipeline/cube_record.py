@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal
 from odc.geo.geobox import GeoBox
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.areagrid import Resampling
 from pipeline.errors import InvalidSettings, ReadFailed
 from pipeline.layers import Layer, cloudmask_layer, confidence_layer, provenance_layer
 
 ATTRIBUTE = "declouder:cube"
-VERSION = 1
+VERSION: Literal[1] = 1
 """Of the layout; a cube of another version is not touched."""
 SOURCE = "source"
 """Layer of a cube on an area's grid: which scene of the day leads at a pixel; 0 = none, k = the k-th in `product_id`."""
@@ -111,7 +112,7 @@ class CubeRecord(_Model):
     grids: dict[str, GridRecord]
     """Group -> grid."""
     layers: Annotated[tuple[LayerRecord, ...], Field(min_length=1)]
-    resampling: str = ""
+    resampling: Resampling | Literal[""] = ""
     """How bands of other grids come to the area's; empty where the grid is that of the products."""
     steps: tuple[StepRecord, ...] = ()
     """In the order of the time axis."""
