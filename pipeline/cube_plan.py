@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from odc.geo.geobox import GeoBox
@@ -72,7 +72,7 @@ def arrange(former: Sequence[StepRecord], members: Sequence[MemberRecord], fine:
     grouped: dict[str, list[MemberRecord]] = {}
     longitude = 0.0 if fine is None else _longitude(fine)
     for member in sorted(members, key=lambda entry: (entry.source, entry.product)):
-        key = member.source if fine is None else solar_day(member, longitude)
+        key = member.source if fine is None else solar_day(member.time, longitude)
         grouped.setdefault(key, []).append(member)
     planned = sorted(
         (StepRecord(members=tuple(group), day="" if fine is None else key) for key, group in grouped.items()),
@@ -105,9 +105,14 @@ def _check(step: StepRecord) -> None:
         raise InvalidScene(f"{step.day}: scenes of different scale and offset cannot be merged ({named})")
 
 
-def solar_day(member: MemberRecord, longitude: float) -> str:
-    """Date by the sun at `longitude` (degrees east), `2023-08-10`: an overpass near midnight UTC is not cut in two."""
-    return (member.time + timedelta(seconds=longitude * _SECONDS_PER_DEGREE)).date().isoformat()
+def solar_day(time: datetime, longitude: float) -> str:
+    """Date by the sun at `longitude` (degrees east), `2023-08-10`: an overpass near midnight UTC is not cut in two.
+
+    >>> from datetime import UTC
+    >>> solar_day(datetime(2023, 8, 9, 23, 58, tzinfo=UTC), 151.0)
+    '2023-08-10'
+    """
+    return (time + timedelta(seconds=longitude * _SECONDS_PER_DEGREE)).date().isoformat()
 
 
 def _longitude(fine: GeoBox) -> float:
