@@ -68,11 +68,10 @@ def address(path: Path) -> str:
 
 def _checked(url: str) -> str:
     """`s3://bucket/prefix` without a slash at its end."""
-    shown = without_credentials(url)
     try:
-        parts = urlsplit(url)
+        parts, shown = urlsplit(url), without_credentials(url)
     except ValueError as error:
-        raise InvalidSettings(f"--output {shown}: {error}; name a folder, or s3://bucket/prefix") from None
+        raise InvalidSettings(f"--output: {error}; name a folder, or s3://bucket/prefix") from None
     if parts.scheme != "s3":
         raise InvalidSettings(f"--output {shown}: products are written to a folder or to s3://bucket/prefix")
     if "@" in parts.netloc or parts.query or parts.fragment:
