@@ -1,4 +1,4 @@
-"""JSON documents of catalogues, from a path or an http(s) URL, with retries that back off and one-line errors."""
+"""JSON documents of catalogues, from a path or an http(s) URL, with one-line errors."""
 
 from __future__ import annotations
 
@@ -9,19 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catalogs.errors import CatalogError, InvalidItem, SourceUnavailable
+from catalogs.errors import InvalidItem
 from catalogs.hrefs import is_remote
 
 if TYPE_CHECKING:
-    from pystac_client.exceptions import APIError
-    from pystac_client.stac_api_io import StacApiIO
-
-TIMEOUT = (10.0, 60.0)
-"""Seconds to connect, and between two pieces of an answer."""
-RETRIES = 3
-"""Further tries after a lost connection or an answer 429, 500, 502, 503, 504."""
-BACKOFF = 0.5
-"""Seconds; the second wait is twice that, each further one twice the one before, 20 s at most."""
+    from catalogs.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -44,55 +36,51 @@ class Problem:
 
 
 @contextmanager
-def session() -> Iterator[StacApiIO]:
-    """A connection pool for `read_json` and pystac-client, closed at the end."""
-    # These take half a second to import, and local files need none of them.
-    from pystac_client.stac_api_io import StacApiIO
-    from urllib3 import Retry
+def session() -> Iterator[Connection]:
+    """Connections for `read_json` and pystac-client, closed at the end."""
+    # What it needs takes half a second to import.
+    from catalogs.connection import Connection
 
-    retry = Retry(
-        total=RETRIES,
-        backoff_factor=BACKOFF,
-        status_forcelist=(429, 500, 502, 503, 504),
-        allowed_methods=None,
-        backoff_max=20,
-    )
-    io = StacApiIO(timeout=TIMEOUT, max_retries=retry)
+    connection = Connection()
     try:
-        yield io
+        yield connection
     finally:
-        io.session.close()
+        connection.session.close()
 
 
-def read_json(href: str, io: StacApiIO) -> dict[str, Any]:
+def read_json(href: str, io: Connection) -> dict[str, Any]:
     """The JSON object at `href`, an absolute path or an http(s) URL.
 
     Raises InvalidItem for what is missing, unreadable or no JSON object, SourceUnavailable where a server fails.
     """
     if is_remote(href):
-        if not href.lower().startswith("http"):
-            raise InvalidItem(f"{href}: catalogues are read by path or http(s) URL")
-        from pystac_client.exceptions import APIError
+        return io.read_json(href)
+    try:
+        return parse_object(Path(href).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidItem(f"{href}: no such file") from None
+    except UnicodeDecodeError:
+        raise InvalidItem(f"{href}: is not JSON (not even text)") from None
+    except OSError as error:
+        raise InvalidItem(f"{href}: cannot be read: {error.strerror or error}") from None
+    except json.JSONDecodeError as error:
+        raise InvalidItem(f"{href}: is not JSON: {error}") from None
+    except ValueError as error:
+        raise InvalidItem(f"{href}: {error}") from None
 
-        try:
-            text = io.read_text(href)
-        except APIError as error:
-            raise api_failure(error, href) from None
-    else:
-        try:
-            text = Path(href).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise InvalidItem(f"{href}: no such file") from None
-        except UnicodeDecodeError:
-            raise InvalidItem(f"{href}: is not JSON (not even text)") from None
-        except OSError as error:
-            raise InvalidItem(f"{href}: cannot be read: {error.strerror or error}") from None
+
+def parse_object(text: str) -> dict[str, Any]:
+    """The JSON object that `text` is.
+
+    Raises json.JSONDecodeError for what is no JSON or not whole, ValueError for JSON that is no object, nests too
+    deep, or has numbers that JSON does not.
+    """
     try:
         document = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise InvalidItem(f"{href}: is not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("is not JSON: nested too deep") from None
     if not isinstance(document, dict):
-        raise InvalidItem(f"{href}: is JSON, but no STAC object")
+        raise ValueError("is JSON, but no STAC object")
     return document
 
 
@@ -103,15 +91,5 @@ def links_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [link for link in found if isinstance(link.get("href"), str) and isinstance(link.get("rel"), str)]
 
 
-def api_failure(error: APIError, href: str) -> CatalogError:
-    """`error` as ours: InvalidItem where asking again will not help (4xx), else SourceUnavailable."""
-    # pystac-client sets it only where there was an answer.
-    status: int | None = getattr(error, "status_code", None)
-    reason = " ".join(str(error).split())[:300]
-    if status is not None and 400 <= status < 500 and status not in (408, 429):
-        return InvalidItem(f"{href}: refused with status {status}: {reason or 'no reason given'}")
-    return SourceUnavailable(f"{href}: no answer: {reason}")
-
-
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"is not JSON: {name} is no JSON number")

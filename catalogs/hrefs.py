@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import posixpath
 from pathlib import Path
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from catalogs.errors import InvalidItem
 
@@ -45,6 +45,18 @@ def folder_of(href: str) -> str:
         return os.path.dirname(href)  # noqa: PTH120 - text in, text out
     parts = urlsplit(href)
     return f"{parts.scheme}://{parts.netloc}{posixpath.dirname(parts.path)}".rstrip("/")
+
+
+def without_credentials(href: str) -> str:
+    """A path or URL without user, password, query and fragment: signed URLs keep their secrets there.
+
+    >>> without_credentials("https://me:pw@host/a/B02.tif?sig=secret")
+    'https://host/a/B02.tif'
+    """
+    parts = urlsplit(href)
+    if not parts.scheme or len(parts.scheme) == 1:
+        return href
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def resolve_href(href: str, base: str, boundary: str) -> str:

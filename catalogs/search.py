@@ -9,13 +9,13 @@ source gives the same answer. What cannot be read among things that can is repor
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import Any, overload
 
 from catalogs.documents import Document, Problem, links_of, read_json, session
 from catalogs.errors import CatalogError, InvalidItem, InvalidQuery
-from catalogs.hrefs import absolute, folder_of, is_remote
+from catalogs.hrefs import absolute, folder_of, is_remote, without_credentials
 from catalogs.item import SceneItem
 from catalogs.newest import newest
 from catalogs.query import Query
@@ -53,18 +53,20 @@ def search(query: Query, source: str) -> SearchResult:
     """
     known = known_sources().get(source)
     href = known.url if known and known.url else _entry(source)
-    with session() as io:
-        if known:
-            from catalogs.api import search_api
+    if known:
+        from catalogs.api import check_bounded
 
-            return _collect(query, search_api(query, href, known, io), known)
+        check_bounded(query, href, known)
+    with session() as io:
         document = read_json(href, io)
         kind = document.get("type")
-        if "conformsTo" in document or any(link["rel"] == "search" for link in links_of(document)):
-            from catalogs.api import search_api
+        if known or _maybe_api(document):
+            # What asks an API takes long to import, and files need none of it.
+            from catalogs.api import is_api, search_api
 
-            rules = next((rules for rules in known_sources().values() if rules.url == href.rstrip("/")), None)
-            return _collect(query, search_api(query, href, rules, io), rules)
+            rules = known or next((rules for rules in known_sources().values() if rules.url == href.rstrip("/")), None)
+            if is_api(document, href):
+                return _collect(query, search_api(query, document, href, rules, io), rules)
         if kind in ("Catalog", "Collection"):
             return _collect(query, walk(document, href, io))
         if kind == "FeatureCollection" and isinstance(document.get("features"), list):
@@ -72,7 +74,12 @@ def search(query: Query, source: str) -> SearchResult:
             return _collect(query, found)
         if kind == "Feature":
             return _result(query, [resolve_item(document, href)], [])
-    raise InvalidQuery(f"{source}: is JSON, but no STAC catalogue, collection, API or item (type {kind!r})")
+    shown = without_credentials(source)
+    raise InvalidQuery(f"{shown}: is JSON, but no STAC catalogue, collection, API or item (type {kind!r})")
+
+
+def _maybe_api(document: Mapping[str, Any]) -> bool:
+    return "conformsTo" in document or any(link["rel"] == "search" for link in links_of(document))
 
 
 def _collect(query: Query, found: Iterable[Document | Problem], rules: SourceRules | None = None) -> SearchResult:

@@ -16,12 +16,12 @@ from catalogs.errors import CatalogError, InvalidItem, SourceUnavailable
 from catalogs.hrefs import folder_of, is_remote, resolve_href
 
 if TYPE_CHECKING:
-    from pystac_client.stac_api_io import StacApiIO
+    from catalogs.connection import Connection
 
 _THREADS = 8
 
 
-def walk(entry: dict[str, Any], href: str, io: StacApiIO) -> Iterator[Document | Problem]:
+def walk(entry: dict[str, Any], href: str, io: Connection) -> Iterator[Document | Problem]:
     """The items below `entry`, read from `href`, in the order of the links; broken links as problems.
 
     Local hrefs may not leave the folder of the entry document. Raises SourceUnavailable where a server fails:
@@ -60,7 +60,7 @@ def _targets(document: dict[str, Any], where: str, boundary: str) -> Iterator[st
                 yield Problem(where, str(error).removeprefix(f"{where}: "))
 
 
-def _read_all(hrefs: list[str], io: StacApiIO) -> Iterator[dict[str, Any] | Problem]:
+def _read_all(hrefs: list[str], io: Connection) -> Iterator[dict[str, Any] | Problem]:
     def read(href: str) -> dict[str, Any] | Problem:
         try:
             return read_json(href, io)

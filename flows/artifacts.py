@@ -1,4 +1,4 @@
-"""What a run leaves in Prefect: a page for each scene, with its numbers and its picture, and a table of the run."""
+"""What a run leaves in Prefect: a page for each scene, with its numbers and its picture, and a table of the run or the backfill."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from flows.summary import RunSummary, SceneSummary, shares_shown
+from flows.backfilling import BackfillSummary, count_states
+from flows.scene_log import plain
+from flows.summary import SHOWN, RunSummary, SceneSummary, shares_shown
 
 
 def publish_scene(scene: SceneSummary) -> None:
@@ -25,22 +27,47 @@ def publish_run(summary: RunSummary) -> None:
             "scene": scene.scene,
             "state": scene.state,
             "seconds": round(float(scene.seconds), 1),
-            **shares_shown(scene.figures),
-            "seam": scene.figures.seam_score,
+            **(
+                {f"{name} %": _percent(scene.figures.provenance.get(name, 0.0)) for name in SHOWN}
+                if scene.product
+                else {}
+            ),
+            "seam": None if scene.figures.seam_score is None else float(scene.figures.seam_score),
             "product": scene.product,
-            "reason": scene.reason,
+            "reason": plain(scene.reason),
         }
         for scene in summary.scenes
     ]
-    rows += [{"scene": "", "state": "unreadable", "reason": problem} for problem in summary.problems]
+    rows += [{"scene": "", "state": "unreadable", "reason": plain(problem)} for problem in summary.problems]
     create_table_artifact(table=rows, key="decloud-run", description=f"{summary.output}: {summary.headline}")
+
+
+def _percent(share: float) -> float:
+    """A plain float: Prefect takes no numbers of numpy."""
+    return round(100 * float(share), 2)
+
+
+def publish_backfill(summary: BackfillSummary) -> None:
+    """Make the table of a backfill, a row a window; versions as of a run's."""
+    rows = [
+        {
+            "window": line.window,
+            "state": line.state,
+            "scenes": len(line.scenes),
+            **{state: count_states(line).get(state, 0) for state in ("done", "unchanged", "failed", "invalid")},
+            "unreadable": len(line.problems),
+            "reason": plain(line.reason),
+        }
+        for line in summary.windows
+    ]
+    create_table_artifact(table=rows, key="decloud-backfill", description=f"{summary.output}: {summary.headline}")
 
 
 def scene_page(scene: SceneSummary) -> str:
     """Markdown: what became of the scene, in numbers and as a picture (before | after)."""
     lines = [f"# {scene.name}", "", f"**{scene.state}** in {scene.seconds:.1f} s: `{scene.scene}`", ""]
     if scene.reason:
-        lines += [f"> {scene.reason}", ""]
+        lines += [f"> {plain(scene.reason)}", ""]
     if scene.product:
         lines += ["| pixels | share |", "|---|---:|"]
         lines += [f"| {name} | {share} |" for name, share in shares_shown(scene.figures).items()]

@@ -20,7 +20,7 @@ from types import FrameType
 
 import typer
 
-from flows import demo, evaluate, export, interrupts, pairs, plan, run, status, train_command
+from flows import backfill, demo, evaluate, export, interrupts, pairs, plan, run, status, train_command
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, interrupts.STATUS
 
@@ -36,6 +36,7 @@ app.command("demo")(demo.demo)
 app.command("plan", no_args_is_help=True)(plan.plan)
 app.command("pairs", no_args_is_help=True)(pairs.pairs)
 app.command("run", no_args_is_help=True)(run.run)
+app.command("backfill", no_args_is_help=True)(backfill.backfill)
 app.command("export", no_args_is_help=True)(export.export)
 app.command("status", no_args_is_help=True)(status.status)
 app.command("train", no_args_is_help=True)(train_command.train)

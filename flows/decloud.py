@@ -9,6 +9,7 @@ cached here. Needs `flows.embedded.prepare_environment` beforehand where no serv
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
@@ -18,16 +19,22 @@ from pydantic import Field
 
 from catalogs.errors import CatalogError, SourceUnavailable
 from flows.artifacts import publish_run, publish_scene
+from flows.cancelling import cancellable
 from flows.embedded import plain_errors
+from flows.events import tell_published
 from flows.execution import SceneWork, decloud_one, run_all
+from flows.hooks import note_cancelled, note_crashed
+from flows.ledger import in_ledger
 from flows.patience import patient_task
 from flows.request import AreaRequest, SceneRequest
+from flows.scene_log import SceneLog
 from flows.selection import Selection, select
 from flows.summary import RunSummary, SceneSummary
-from flows.watch import Lines, Silent
+from flows.watch import Silent
 from pipeline.errors import PipelineError
 from pipeline.hrefs import without_credentials
 from pipeline.progress import Progress
+from pipeline.runner import one_cluster
 from srgan.errors import ModelError
 
 
@@ -64,23 +71,29 @@ def search_task(request: AreaRequest | SceneRequest) -> Selection:
 @patient_task("decloud-scene", may_pass, run_name="{name}")
 def scene_task(name: str, work: SceneWork) -> SceneSummary:  # noqa: ARG001 - names the task run
     """Decloud one scene. Raises SceneNotDone where it has no product."""
-    logger = get_run_logger()
-    watcher = Lines(logger.info)
-    with watcher:
-        scene = decloud_one(work, watcher.scene(work.number, work.count, work.name))
+    with SceneLog(get_run_logger(), work.item.id) as log:
+        scene = decloud_one(work, log.scene(work.number, work.count, work.name))
+        log.ended(scene.line)
     publish_scene(scene)
     if not scene.good:
         raise SceneNotDone(scene)
-    watcher.ended(scene.line)
+    tell_published(scene)
     return scene
 
 
-@flow(name="decloud-aoi", flow_run_name="decloud-aoi {request.dates}", persist_result=False, validate_parameters=True)
+@flow(
+    name="decloud-aoi",
+    flow_run_name="decloud-aoi {request.dates}",
+    persist_result=False,
+    validate_parameters=True,
+    on_crashed=[note_crashed],
+    on_cancellation=[note_cancelled],
+)
 def decloud_aoi(
     request: Annotated[AreaRequest, Field(description="Catalogue, area, dates, output, and how it is to be done")],
 ) -> RunSummary:
     """Decloud the scenes of a catalogue in an area and a span of time."""
-    return _run(request)
+    return _run(request.at(scheduled_start()))
 
 
 def _scene_run_name() -> str:
@@ -96,6 +109,8 @@ def _scene_run_name() -> str:
     flow_run_name=_scene_run_name,
     persist_result=False,
     validate_parameters=True,
+    on_crashed=[note_crashed],
+    on_cancellation=[note_cancelled],
 )
 def decloud_scene_flow(
     request: Annotated[SceneRequest, Field(description="Files or items, output, and how it is to be done")],
@@ -112,7 +127,27 @@ def run_flow(request: AreaRequest | SceneRequest) -> RunSummary:
         return error.summary
 
 
+def scheduled_start() -> datetime:
+    """When the flow run around us was to start, which a late run does long afterwards; UTC."""
+    from prefect.runtime import flow_run
+
+    return flow_run.scheduled_start_time or datetime.now(UTC)
+
+
 def _run(request: AreaRequest | SceneRequest) -> RunSummary:
+    with cancellable():
+        summary = (
+            in_ledger(request, lambda: decloud_all(request))
+            if isinstance(request, AreaRequest)
+            else decloud_all(request)
+        )
+    if summary.failed:
+        raise RunNotDone(summary)
+    return summary
+
+
+def decloud_all(request: AreaRequest | SceneRequest) -> RunSummary:
+    """Find and decloud the scenes of a request in the flow run around us, and leave its table; a failed scene raises nothing."""
     plain_errors(CatalogError, PipelineError, ModelError, SceneNotDone, RunNotDone)
     logger = get_run_logger()
     selection = search_task(request)
@@ -120,11 +155,10 @@ def _run(request: AreaRequest | SceneRequest) -> RunSummary:
         logger.warning(line)
     for line in selection.remarks:
         logger.info(line)
-    summary = run_all(request, selection, Silent(), _in_task)
+    with one_cluster(request.resources.resources(), logger.info):
+        summary = run_all(request, selection, Silent(), _in_task)
     publish_run(summary)
     logger.log(logging.WARNING if summary.failed else logging.INFO, summary.headline)
-    if summary.failed:
-        raise RunNotDone(summary)
     return summary
 
 

@@ -8,6 +8,8 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+from flows.scene_log import WithoutCredentials
+
 
 def prepare_environment(*, quiet: bool = False) -> None:
     """Set what Prefect reads when it is first imported; whatever is set already stays.
@@ -43,12 +45,13 @@ class OneLine(logging.Filter):
 
 
 def plain_errors(*expected: type[BaseException]) -> None:
-    """Have Prefect's run loggers tell errors of these kinds in one line."""
+    """Have Prefect's run loggers tell errors of these kinds in one line, and no credentials in any."""
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logger = logging.getLogger(name)
-        for old in [one for one in logger.filters if isinstance(one, OneLine)]:
+        for old in [one for one in logger.filters if isinstance(one, OneLine | WithoutCredentials)]:
             logger.removeFilter(old)
         logger.addFilter(OneLine(*expected))
+        logger.addFilter(WithoutCredentials())
 
 
 def _configured() -> bool:

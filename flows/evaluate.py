@@ -25,7 +25,7 @@ Examples:
 
 Scored is what a product would hold: composed with the input, on all pixels, under cloud, in shadow and where it was clear; each
 metric with an interval over groups. Rows that cannot be scored stand in the report with their reason. Exit status: 0 done, 1 a
-bound of --fail-below or --fail-above is not reached, 2 wrong arguments or input, 130 interrupted.
+bound of --fail-below or --fail-above is not reached or a row's files could not be read, 2 wrong arguments or input, 130 interrupted.
 """
 
 
@@ -117,9 +117,9 @@ def evaluate(
     with interrupts.ending(lambda: _what_is_left(output, before)):
         evaluated = (evaluate_in_prefect if prefect else evaluate_directly)(request, quiet=quiet)
     print_evaluated(evaluated, as_json=json)
-    for verdict in evaluated.missed:
-        sys.stderr.write(f"error: {verdict.line}\n")
-    raise typer.Exit(1 if evaluated.missed else 0)
+    for fault in evaluated.faults:
+        sys.stderr.write(f"error: {fault}\n")
+    raise typer.Exit(1 if evaluated.faults else 0)
 
 
 evaluate.__doc__ = _HELP

@@ -59,9 +59,9 @@ def evaluate_flow(
     logger = get_run_logger()
     for line in evaluated.lines():
         logger.info(line)
-    if evaluated.missed:
+    if evaluated.faults:
         # What was found stays with the state: whoever ran the flow can still print it.
-        return Failed(message="; ".join(verdict.line for verdict in evaluated.missed), data=evaluated)
+        return Failed(message="; ".join(evaluated.faults), data=evaluated)
     return evaluated
 
 

@@ -32,7 +32,7 @@ class Evaluated:
     split: str
     split_hash: str
     chips: Mapping[str, Any]
-    """`rows` of the split, how many were `used`, and `left_out` with their reasons."""
+    """`rows` of the split, how many were `used`, how many are `unread` because of their files, and `left_out` with their reasons."""
     methods: tuple[str, ...]
     """The checkpoint, those compared with it, and the baselines."""
     scores: tuple[Mapping[str, Any], ...]
@@ -52,6 +52,13 @@ class Evaluated:
     def missed(self) -> tuple[Verdict, ...]:
         """Bounds that are not reached."""
         return tuple(verdict for verdict in self.verdicts if not verdict.reached)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Why it did not end well, a line each: bounds that are missed, and rows whose files are missing or damaged."""
+        unread = self.chips["unread"]
+        lost = f"{unread} of {self.chips['rows']} rows could not be read: the scores are those of the rest; mend their files, or catalogue them anew"
+        return (*(verdict.line for verdict in self.missed), *((lost,) if unread else ()))
 
     @property
     def headline(self) -> str:

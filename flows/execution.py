@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import shapely
 
+from catalogs.errors import CatalogError
 from catalogs.item import SceneItem
 from flows.folder import check_folder
 from flows.interrupts import check, checked
@@ -21,12 +24,17 @@ from flows.selection import Selection, label
 from flows.summary import RunSummary, SceneSummary, summarize
 from flows.watch import Watcher
 from pipeline.checkpoints import check_fits, checkpoint_reach
-from pipeline.errors import InvalidSettings
+from pipeline.errors import InvalidSettings, PipelineError
 from pipeline.journal import Journal
 from pipeline.progress import Progress
-from pipeline.runner import run_scene
+from pipeline.refresh import Redo, kept_product
+from pipeline.runner import SceneOutcome, run_scene
 from pipeline.settings import DecloudSettings, Resources
 from pipeline.tiling import Axis
+from srgan.errors import ModelError
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ class SceneWork:
     area: str | None = field(default=None, repr=False)
     """WKT, EPSG:4326."""
     overwrite: bool = False
+    redo: Redo = "changed"
+    """When a scene that has a product is done again."""
 
 
 Decloud = Callable[[SceneWork, Progress], SceneSummary]
@@ -56,18 +66,39 @@ Decloud = Callable[[SceneWork, Progress], SceneSummary]
 
 def decloud_one(work: SceneWork, progress: Progress) -> SceneSummary:
     """Decloud a scene. An error of the scene is its state; raises WriteFailed where not even the journal can be written."""
-    outcome = run_scene(
+    journal = Journal(work.output, work.run)
+    area = shapely.from_wkt(work.area) if work.area is not None else None
+    outcome = _kept(work, journal, area) or run_scene(
         work.item,
         work.output,
         work.settings,
-        journal=Journal(work.output, work.run),
+        journal=journal,
         candidates=work.candidates,
-        area=shapely.from_wkt(work.area) if work.area is not None else None,
+        area=area,
         resources=work.resources,
         overwrite=work.overwrite,
         progress=checked(progress),
     )
     return summarize(outcome, work.name)
+
+
+def _kept(work: SceneWork, journal: Journal, area: BaseGeometry | None) -> SceneOutcome | None:
+    """The outcome of a scene whose product stays as it is; None where the scene is to be done, or there is something wrong with it."""
+    if work.overwrite or work.redo == "changed":
+        return None
+    start = time.perf_counter()
+    try:
+        kept = kept_product(
+            work.item, work.output, work.settings, candidates=work.candidates, area=area, redo=work.redo
+        )
+    except (CatalogError, PipelineError, ModelError, OSError):
+        # Whoever does the scene meets the same, and writes it down.
+        return None
+    if kept is None:
+        return None
+    seconds = round(time.perf_counter() - start, 3)
+    journal.write(work.item.id, "unchanged", kept.reason, kept.product.id, seconds)
+    return SceneOutcome(work.item.id, "unchanged", kept.reason, kept.product, seconds)
 
 
 def check_once(request: AreaRequest | SceneRequest) -> None:
@@ -122,7 +153,7 @@ def run_all(
             check()
             work = SceneWork(
                 journal.run, label(item), number, len(selection.items), item, output, request.settings, request.resources.resources(),
-                selection.candidates(item, request.settings), area, request.overwrite,
+                selection.candidates(item, request.settings), area, request.overwrite, request.redo,
             )  # fmt: skip
             scene = decloud(work, watcher.scene(number, work.count, work.name))
             watcher.ended(scene.line)

@@ -26,18 +26,19 @@ GRACE = 60.0
 """Seconds that blocks in flight have to be finished before the threads that compute them stop too."""
 
 _asked: float | None = None
+_grace: float | None = None
 
 
-def ask() -> None:
-    """Ctrl-C was pressed."""
-    global _asked
-    _asked = time.monotonic()
+def ask(grace: float | None = None) -> None:
+    """Ctrl-C was pressed, or the like. grace: seconds that blocks in flight have, GRACE if None."""
+    global _asked, _grace
+    _asked, _grace = time.monotonic(), grace
 
 
 def forget() -> None:
     """A new command line begins."""
-    global _asked
-    _asked = None
+    global _asked, _grace
+    _asked = _grace = None
 
 
 def asked() -> bool:
@@ -52,7 +53,8 @@ def check() -> None:
     """
     if _asked is None:
         return
-    if threading.current_thread() is threading.main_thread() or time.monotonic() - _asked > GRACE:
+    grace = GRACE if _grace is None else _grace
+    if threading.current_thread() is threading.main_thread() or time.monotonic() - _asked > grace:
         raise KeyboardInterrupt
 
 

@@ -7,6 +7,7 @@ print a help page. A test compares the two.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -39,7 +40,9 @@ Aoi = Annotated[
 ]
 Dates = Annotated[
     str | None,
-    typer.Option(metavar="A/B", help="Span of time, both days included; `..` is an open end."),
+    typer.Option(
+        metavar="A/B", help="Span of time, both days included; `..` is an open end; P7D: the last seven days."
+    ),
 ]
 Bands = Annotated[
     str | None,
@@ -100,6 +103,10 @@ Overlap = Annotated[
     typer.Option(metavar="PX", show_default="the checkpoint's margin", help="Overlap of the tiles."),
 ]
 Clip = Annotated[bool, typer.Option("--clip", help="Replace clouds only inside the area (--aoi).")]
+Refresh = Annotated[
+    bool,
+    typer.Option("--refresh", help="Do scenes again for which better other dates have come into the catalogue."),
+]
 Device = Annotated[
     str | None,
     typer.Option(metavar="auto|cpu|cuda[:i]", show_default="auto", help="Where the network runs."),
@@ -111,6 +118,15 @@ MaxMemory = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(metavar="N", show_default="all cores", help="Tiles side by side on a CPU."),
+]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="local:N|tcp://HOST:PORT",
+        envvar="DECLOUD_DASK",
+        show_default="in this process",
+        help="Where the network runs: N processes on this machine, or the workers of a Dask scheduler.",
+    ),
 ]
 OptionalOutput = Annotated[
     Path | None,
@@ -134,7 +150,7 @@ _SETTINGS = (
     "format", "checkpoint", "mask", "grow", "feather", "references", "window_days", "max_generated", "tile", "overlap",
     "clip",
 )  # fmt: skip
-_RESOURCES = ("max_memory", "workers", "device")
+_RESOURCES = ("max_memory", "workers", "device", "dask")
 
 
 def build_request(values: Mapping[str, Any]) -> AreaRequest | SceneRequest:
@@ -143,6 +159,7 @@ def build_request(values: Mapping[str, Any]) -> AreaRequest | SceneRequest:
     Raises InvalidSettings for options that do not go together or hold wrong values.
     """
     # Pydantic's models are made when this is imported; a help page does without.
+    from flows.lookback import absolute_dates
     from flows.request import make_request
 
     sources, catalog = values.get("sources") or [], values.get("catalog")
@@ -161,12 +178,18 @@ def build_request(values: Mapping[str, Any]) -> AreaRequest | SceneRequest:
         missing = [f"--{name}" for name in ("aoi", "dates") if not values.get(name)]
         if missing:
             raise InvalidSettings(f"--catalog needs {' and '.join(missing)} too")
-        request |= {"kind": "area", "catalog": catalog, "aoi": values["aoi"], "dates": values["dates"]}
+        dates = absolute_dates(values["dates"], datetime.now(UTC))
+        request |= {"kind": "area", "catalog": catalog, "aoi": values["aoi"], "dates": dates}
+        request["refresh"] = bool(values.get("refresh"))
     else:
         if values.get("dates"):
             raise InvalidSettings("--dates goes with --catalog; a SOURCE is one date")
         if values.get("clip") and not values.get("aoi"):
             raise InvalidSettings("--clip needs an area: give --aoi")
+        if values.get("refresh"):
+            raise InvalidSettings(
+                "--refresh goes with --catalog: a SOURCE is always done again where other dates are named with it"
+            )
         request |= {"kind": "scenes", "sources": sources, "bands": bands, "aoi": values.get("aoi")}
     made = make_request(request)
     made.resources.resources()

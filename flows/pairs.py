@@ -88,10 +88,10 @@ def pairs(
             found = find_places(
                 root,
                 layout,
-                splits=_splits(splits),
+                splits=splits_named(splits),
                 chip=256 if chip is None else chip,
                 by=split_by or "tile",
-                query=_query(aoi, dates),
+                query=query_of(aoi, dates),
                 progress=checked(told.scene(1, 2, "files")),
             )
             told.ended(f"{len(found.places)} places, {len(found.rejects)} rejected")
@@ -176,7 +176,8 @@ def _print_rejects(rejects: Sequence[Reject], file: Path | None) -> None:
         sys.stdout.write(f"and {len(rejects) - SHOWN} more{f', in {file}' if file else ''}\n")
 
 
-def _splits(name: str | None) -> Splits | None:
+def splits_named(name: str | None) -> Splits | None:
+    """The splits that `--splits` names; None as fits the layout. Raises CatalogError for a file that holds none."""
     from catalogs.splits import Splits
 
     if name is None:
@@ -186,7 +187,8 @@ def _splits(name: str | None) -> Splits | None:
     return Splits.read(name)
 
 
-def _query(aoi: str | None, dates: str | None) -> Query | None:
+def query_of(aoi: str | None, dates: str | None) -> Query | None:
+    """The query of an area and a span of time; None for neither. Raises InvalidQuery for what is none."""
     if not aoi and not dates:
         return None
     from catalogs.aoi import parse_aoi

@@ -50,7 +50,9 @@ def plan(
     device: options.Device = None,
     max_memory: options.MaxMemory = None,
     workers: options.Workers = None,
+    dask: options.Dask = None,
     clip: options.Clip = False,  # noqa: FBT002 - a flag of the command line
+    refresh: options.Refresh = False,  # noqa: FBT002
     json: options.Json = False,  # noqa: FBT002
     quiet: options.Quiet = False,  # noqa: FBT002
     debug: options.Debug = False,  # noqa: FBT002 - looked at by `main`
@@ -81,9 +83,10 @@ def _plans(request: AreaRequest | SceneRequest, selection: Selection, *, quiet: 
     from flows.selection import label
     from flows.watch import watcher
     from pipeline.plan import plan_scene
+    from pipeline.runner import one_cluster
 
     plans = []
-    with watcher(quiet=quiet) as told:
+    with one_cluster(request.resources.resources()), watcher(quiet=quiet) as told:
         for number, item in enumerate(selection.items, 1):
             check()
             told.scene(number, len(selection.items), label(item))("plan", 0, 1)
@@ -95,6 +98,7 @@ def _plans(request: AreaRequest | SceneRequest, selection: Selection, *, quiet: 
                     candidates=selection.candidates(item, request.settings),
                     area=selection.area,
                     resources=request.resources.resources(),
+                    redo=request.redo,
                 )
             )
             told.ended(plans[-1].state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -41,6 +42,7 @@ def write_record(run: str, request: AreaRequest | SceneRequest) -> RunRecord:
         "declouder": metadata.version("declouder"),
         "request": record.request.model_dump(mode="json"),
         "withheld": record.withheld,
+        "flow_runs": _flow_runs(),
     }
     beside = path.with_suffix(f".{os.getpid()}.tmp")
     try:
@@ -66,6 +68,31 @@ def read_record(output: Path, run: str) -> RunRecord:
             f"{path}: the run's parameters cannot be read ({error}); run `decloud run` again with them"
         ) from None
     return RunRecord(run, request, withheld)
+
+
+def runs_of(output: Path, flow_run: str) -> frozenset[str]:
+    """Ids of the runs that a Prefect flow run, or one inside it, left in a product folder."""
+    found = set()
+    for path in (output / "runs").glob("*.json"):
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(document, dict) and flow_run in document.get("flow_runs", ()):
+            found.add(path.stem)
+    return frozenset(found)
+
+
+def _flow_runs() -> list[str]:
+    """Ids of the Prefect flow runs around us: the innermost, and the one that this process was started for.
+
+    Asks only a Prefect that is loaded already: without one there is no flow run.
+    """
+    if "prefect" not in sys.modules:
+        return []
+    from prefect.runtime import flow_run
+
+    return sorted({one for one in (flow_run.id, os.environ.get("PREFECT__FLOW_RUN_ID")) if one})
 
 
 def _hrefs(request: AreaRequest | SceneRequest) -> tuple[str, ...]:

@@ -7,16 +7,21 @@ a run can be repeated from its record and a deployment takes what the command li
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from catalogs.hrefs import absolute, is_remote
 from catalogs.sources import known_sources
+from flows.lookback import absolute_dates
 from pipeline.errors import InvalidSettings
 from pipeline.hrefs import without_credentials
 from pipeline.settings import DecloudSettings, Resources, parse_bytes
+
+if TYPE_CHECKING:
+    from pipeline.refresh import Redo
 
 _NAMED_CHECKPOINTS = ("default", "identity")
 NAMED_MASKS = ("auto", "scl", "s2cloudless", "csmask")
@@ -41,10 +46,15 @@ class ResourceRequest(BaseModel):
     max_memory: str = Field("2GiB", description="Memory that the process may hold, for example 1500MB or 2GiB")
     workers: int = Field(0, ge=0, description="Tiles computed side by side on a CPU; 0 = one for each core")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    dask: str = Field(
+        "",
+        description="Where the network runs: local:N (N processes on this machine) or tcp://host:port (a Dask scheduler); in the "
+        "flow's own process where empty",
+    )
 
     def resources(self) -> Resources:
         """The same for the engine. Raises InvalidSettings for a size or a device that is none."""
-        return Resources(parse_bytes(self.max_memory), self.workers, self.device)
+        return Resources(parse_bytes(self.max_memory), self.workers, self.device, dask=self.dask)
 
 
 class Request(BaseModel):
@@ -69,22 +79,49 @@ class Request(BaseModel):
         return self.model_copy(update={"output": Path(absolute(self.output)), "settings": settings})
 
 
-class AreaRequest(Request):
-    """The scenes of a catalogue in an area, in a span of time."""
+class CatalogRequest(Request):
+    """What a request for the scenes of a catalogue holds."""
 
-    kind: Literal["area"] = "area"
     catalog: str = Field(
         min_length=1,
         description="Static STAC catalogue (path or URL), STAC API (URL), or earth-search, planetary-computer, cdse",
     )
     aoi: str = Field(min_length=1, description="Area: west,south,east,north in degrees, or a file that geopandas reads")
-    dates: str = Field(min_length=1, description="Span of time, both days included: 2023-08-01/2023-08-31")
+    dates: str = Field(
+        min_length=1,
+        description="Span of time, both days included: 2023-08-01/2023-08-31; or a window before the scheduled start, in UTC: "
+        "P7D, last 7 days",
+    )
+    refresh: bool = Field(
+        default=False,
+        description="Do scenes again for which better other dates have come; the new product names its predecessor",
+    )
+
+    @property
+    def redo(self) -> Redo:
+        """When a scene that has a product is done again: not just because the catalogue has grown."""
+        return "better" if self.refresh else "recipe"
+
+    def at(self, moment: datetime) -> Self:
+        """The same with days in the place of a window that looks back from `moment`. Raises InvalidSettings for one of no days."""
+        return self.model_copy(update={"dates": absolute_dates(self.dates, moment)})
 
     def stored(self) -> Self:
         """As in `Request`, with the catalogue and the area."""
         known = tuple(known_sources())
         update = {"catalog": _kept(self.catalog, known), "aoi": _kept_area(self.aoi)}
         return super().stored().model_copy(update=update)
+
+
+class AreaRequest(CatalogRequest):
+    """The scenes of a catalogue in an area, in a span of time."""
+
+    kind: Literal["area"] = "area"
+    part_of: str = Field(
+        "",
+        pattern=r"^([0-9a-f]{10})?$",
+        description="Id of the backfill of which this is one window; empty for a run of its own",
+    )
 
 
 class SceneRequest(Request):
@@ -98,6 +135,11 @@ class SceneRequest(Request):
         None, description="Bands to process; for a file whose bands have no names: the name of each, in its order"
     )
     aoi: str | None = Field(None, description="Area, for `clip`")
+
+    @property
+    def redo(self) -> Redo:
+        """When a scene that has a product is done again: whoever names other dates means them to help."""
+        return "changed"
 
     def stored(self) -> Self:
         """As in `Request`, with the sources and the area."""

@@ -24,7 +24,8 @@ Examples:
 
   decloud run --catalog earth-search --aoi 15.2,45.2,16.2,45.9 --dates 2023-08-01/2023-08-31 --output out
 
-The same run again does nothing; a run that was stopped goes on where it was. Exit status: 0 done, 1 some scene failed
+The same run again does nothing; a run that was stopped goes on where it was. A product stays when only other dates have come
+into the catalogue since: see --refresh. Exit status: 0 done, 1 some scene failed
 or is invalid, 2 wrong arguments or input, 130 interrupted.
 """
 
@@ -49,7 +50,9 @@ def run(
     device: options.Device = None,
     max_memory: options.MaxMemory = None,
     workers: options.Workers = None,
+    dask: options.Dask = None,
     clip: options.Clip = False,  # noqa: FBT002 - a flag of the command line
+    refresh: options.Refresh = False,  # noqa: FBT002
     overwrite: Annotated[  # noqa: FBT002
         bool, typer.Option("--overwrite", help="Make products again that are there already.")
     ] = False,
@@ -74,10 +77,13 @@ def run_directly(request: AreaRequest | SceneRequest, *, quiet: bool = False) ->
     """Find the scenes of a request and decloud them in this process."""
     from flows.execution import run_all
     from flows.selection import select
+    from pipeline.runner import one_cluster
 
-    selection = select(request)
-    tell_selection(selection, quiet=quiet)
-    return run_all(request, selection, watcher(quiet=quiet))
+    # A scheduler that does not answer is told before the catalogue is searched.
+    with one_cluster(request.resources.resources(), _unsaid if quiet else _note):
+        selection = select(request)
+        tell_selection(selection, quiet=quiet)
+        return run_all(request, selection, watcher(quiet=quiet))
 
 
 def run_in_prefect(request: AreaRequest | SceneRequest, *, quiet: bool = False) -> RunSummary:
@@ -96,7 +102,16 @@ def tell_selection(selection: Selection, *, quiet: bool = False) -> None:
         sys.stderr.write(f"warning: {line}\n")
     if not quiet:
         for line in selection.remarks:
-            sys.stderr.write(f"note: {line}\n")
+            _note(line)
+
+
+def _note(line: str) -> None:
+    sys.stderr.write(f"note: {line}\n")
+    sys.stderr.flush()
+
+
+def _unsaid(line: str) -> None:
+    """Nobody wants to hear it."""
 
 
 def print_summary(summary: RunSummary, *, as_json: bool = False) -> None:

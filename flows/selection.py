@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from catalogs.aoi import AreaOfInterest, parse_aoi
@@ -116,7 +116,8 @@ def _from_catalogue(request: AreaRequest) -> Selection:
 
 def _why_none(request: AreaRequest, area: AreaOfInterest, start: datetime, end: datetime) -> str:
     """One line for a search that found nothing. Raises InvalidQuery where the area lies outside every scene."""
-    line = f"0 scenes between {start:%Y-%m-%d} and {end:%Y-%m-%d} in {area.text}: nothing to do"
+    ahead = ", which lies in the future" if start > datetime.now(UTC) else ""
+    line = f"0 scenes between {start:%Y-%m-%d} and {end:%Y-%m-%d}{ahead} in {area.text}: nothing to do"
     try:
         everything = search(Query(), request.catalog)
     except CatalogError:

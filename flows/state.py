@@ -1,10 +1,12 @@
-"""`FolderState`: what is known of every scene that ran into a product folder."""
+"""`FolderState`: what is known of every scene and every backfill that ran into a product folder."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.ledger import Ledger, WindowScene, ledgers
 from pipeline.errors import InvalidSettings
 from pipeline.folders import STAGING
 from pipeline.journal import Entry, latest
@@ -32,12 +34,57 @@ class SceneState:
 
 
 @dataclass(frozen=True)
+class WindowState:
+    """A window of a backfill, as its scenes are today."""
+
+    window: str
+    state: str
+    """done, failed, running, interrupted, or waiting: no run has reached it."""
+    scenes: int = 0
+    done: int = 0
+    """Scenes of which the product is there."""
+    reason: str = ""
+
+    @property
+    def good(self) -> bool:
+        """True where nothing of it is left to be done."""
+        return self.state == "done"
+
+
+@dataclass(frozen=True)
+class BackfillState:
+    """A backfill."""
+
+    id: str
+    windows: tuple[WindowState, ...]
+    """Oldest first."""
+
+    @property
+    def good(self) -> bool:
+        """True where all windows are done."""
+        return all(window.good for window in self.windows)
+
+    @property
+    def headline(self) -> str:
+        """How many of what."""
+        states = sorted({window.state for window in self.windows})
+        counts = [f"{sum(window.state == state for window in self.windows)} {state}" for state in states]
+        return f"backfill {self.id}: {len(self.windows)} window{'' if len(self.windows) == 1 else 's'}: {', '.join(counts)}"
+
+
+@dataclass(frozen=True)
 class FolderState:
     """A product folder."""
 
     scenes: tuple[SceneState, ...]
     unfinished: tuple[str, ...]
     """Ids of products of which blocks are kept for the next run."""
+    backfills: tuple[BackfillState, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        """True where every scene has its product and every backfill all its windows."""
+        return all(scene.good for scene in self.scenes) and all(backfill.good for backfill in self.backfills)
 
     @property
     def retried(self) -> dict[str, tuple[str, ...]]:
@@ -63,7 +110,8 @@ def read_state(output: Path) -> FolderState:
     if not output.is_dir():
         raise InvalidSettings(f"{output}: no such folder; name the --output of a run")
     journal, published = latest(output), set(published_items(output))
-    if not journal and not published:
+    kept = ledgers(output)
+    if not journal and not published and not kept:
         raise InvalidSettings(f"{output}: holds no run and no product; name the --output of a run")
     scenes = [_state(entry, published) for entry in journal.values()]
     known = {entry.product for entry in journal.values()}
@@ -71,7 +119,40 @@ def read_state(output: Path) -> FolderState:
     scenes += [SceneState(name, "done", "", product=name) for name in sorted(published - known)]
     staged = output / STAGING
     unfinished = tuple(sorted(entry.name for entry in staged.iterdir() if entry.is_dir())) if staged.is_dir() else ()
-    return FolderState(tuple(scenes), unfinished)
+    good = {scene.scene for scene in scenes if scene.good}
+    backfills = tuple(BackfillState(ledger.id, tuple(_windows(ledger, published, good))) for ledger in kept)
+    return FolderState(tuple(scenes), unfinished, backfills)
+
+
+def _windows(ledger: Ledger, published: set[str], good: set[str]) -> Iterator[WindowState]:
+    """The windows of a backfill; published: ids of products, good: ids of scenes that have one."""
+    lines = ledger.latest()
+    for window in ledger.windows():
+        line = lines.get(window)
+        if line is None:
+            yield WindowState(window, "waiting")
+            continue
+        # A scene may have been made by another try since, and a product may have been removed.
+        left = [
+            scene
+            for scene in line.scenes
+            if scene.product not in published and (scene.product or scene.scene not in good)
+        ]
+        told = "; ".join(f"{scene.scene}: {_why_left(scene)}" for scene in left)
+        count, done = len(line.scenes), len(line.scenes) - len(left)
+        if line.abandoned:
+            yield WindowState(window, "interrupted", reason="the process ended before the window was done; run again")
+        elif line.state in ("running", "interrupted"):
+            yield WindowState(window, line.state, count, done, line.reason)
+        elif left or line.problems or (line.state == "failed" and not line.scenes):
+            reason = "; ".join(part for part in (told, *line.problems, "" if line.scenes else line.reason) if part)
+            yield WindowState(window, "failed", count, done, reason)
+        else:
+            yield WindowState(window, "done", count, done, line.reason)
+
+
+def _why_left(scene: WindowScene) -> str:
+    return f"{scene.state}: {scene.reason}" if not scene.product else "its product is not there any more; run again"
 
 
 def _state(entry: Entry, published: set[str]) -> SceneState:

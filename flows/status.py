@@ -15,13 +15,13 @@ from flows.interrupts import told
 if TYPE_CHECKING:
     from flows.state import FolderState
 
-_HELP = """Show what is done, failed (why), invalid or interrupted in a product folder.
+_HELP = """Show what is done, failed (why), invalid or interrupted in a product folder, and how far its backfills are.
 
 Example:
 
   decloud status out --retry-failed
 
-Exit status: 0 everything is done, 1 some scene has no product, 2 this is no product folder.
+Exit status: 0 everything is done, 1 some scene has no product or some window of a backfill is not done, 2 this is no product folder.
 """
 
 
@@ -47,10 +47,16 @@ def status(
     if json:
         from flows.tables import print_json
 
-        print_json({"scenes": [asdict(scene) for scene in state.scenes], "unfinished": state.unfinished})
+        print_json(
+            {
+                "scenes": [asdict(scene) for scene in state.scenes],
+                "unfinished": state.unfinished,
+                "backfills": [asdict(backfill) for backfill in state.backfills],
+            }
+        )
     else:
         _print(state)
-    raise typer.Exit(0 if all(scene.good for scene in state.scenes) else 1)
+    raise typer.Exit(0 if state.good else 1)
 
 
 status.__doc__ = _HELP
@@ -86,3 +92,13 @@ def _print(state: FolderState) -> None:
         if not scene.good:
             print_reason(scene.scene, scene.state, scene.reason or "no product yet")
     sys.stdout.write(state.headline + "\n")
+    for backfill in state.backfills:
+        print_table(
+            ("window", "state", "scenes", "done"),
+            ((one.window, one.state, str(one.scenes), str(one.done)) for one in backfill.windows),
+            right=("scenes", "done"),
+        )
+        for one in backfill.windows:
+            if not one.good:
+                print_reason(one.window, one.state, one.reason or "the same backfill again goes on here")
+        sys.stdout.write(backfill.headline + "\n")

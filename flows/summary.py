@@ -26,6 +26,8 @@ class Figures:
     """Path of the small picture, before and after."""
     remark: str = ""
     """Why none of the other dates was used, where there were some."""
+    run_key: str = ""
+    """64 hexadecimal digits."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,17 @@ class SceneSummary:
         return self.state in ("done", "unchanged")
 
     @property
+    def product_id(self) -> str:
+        """Id of the product, empty where there is none."""
+        return self.product.rpartition("/")[2].removesuffix(".json")
+
+    @property
     def line(self) -> str:
         """One line for a log."""
         if not self.good:
             return f"{self.state}: {self.reason}"
+        if self.state == "unchanged" and self.reason:
+            return f"unchanged: {self.reason}"
         if self.state == "unchanged":
             return f"unchanged: {self.product} was made by the same run before"
         shares = ", ".join(f"{name} {share}" for name, share in shares_shown(self.figures).items() if share != "0 %")
@@ -111,6 +120,7 @@ def summarize(outcome: SceneOutcome, name: str) -> SceneSummary:
         product.item["properties"].get("declouder:seam_score"),
         str(product.folder / thumbnail) if thumbnail else "",
         _unused(product.item["properties"]),
+        str(product.item["properties"].get("declouder:run_key", "")),
     )
     return SceneSummary(outcome.scene, name, outcome.state, outcome.reason, outcome.seconds, str(product.path), figures)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.alpha import cloud_alpha, feather_pixels
 from pipeline.cases import Case
 from pipeline.composite import compose_band
-from pipeline.harmonise import harmonisation, trust_in
+from pipeline.harmonise import harmonisation
 from pipeline.settings import DecloudSettings
 from srgan.checkpoint import Checkpoint
 
@@ -48,7 +48,7 @@ def harmonised(case: Case) -> NDArray[np.float32]:
     for date, clear in enumerate(problem.reference_valid):
         joint = clear & problem.clear
         bring = harmonisation(
-            problem.references[date][:, joint], problem.image[:, joint], trust=trust_in(share, problem.days[date])
+            problem.references[date][:, joint], problem.image[:, joint], clear=share, days=problem.days[date]
         )
         references[date][:, clear] = bring(problem.references[date][:, clear])
     return references

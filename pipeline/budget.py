@@ -7,6 +7,9 @@ What is held at once, in bytes:
     for each block in flight: its window at 16 bit for the scene and each reference, and its sums at 32 bit, those of the
     expected errors included;
     the stripe being written, before and after.
+With `--dask` the network is elsewhere: this process holds no activations, but an eighth of `max_memory` may be parts of blocks and
+answers on their way. The processes of `local:N` count in full, each with the libraries, the weights, one worker's activations and a
+part with its answer, so that all together stay within `max_memory`. Workers of a cluster have limits of their own.
 The constants are measured: resident memory of the default network, two workers, 256 x 256 tiles (392 MiB loaded, 686 MiB
 without, 757 MiB with two and 871 MiB with four references).
 """
@@ -26,6 +29,10 @@ ACTIVATIONS = 150 * 2**20
 ACTIVATIONS_A_DATE = 25 * 2**20
 IN_FLIGHT = 2
 """Blocks at once: one is read while the other is computed."""
+PROCESS = 480 * 2**20
+"""A worker process of `local:N` with its network loaded, and a part on its way; measured."""
+EXCHANGE = 8
+"""One part in so many of `max_memory` is for what is on its way to a cluster and back."""
 _EDGES = range(256, 2304 + 1, 256)
 
 
@@ -41,21 +48,32 @@ def block_edge(scene: Scene, references: int, tile: int, resources: Resources) -
             raise InvalidSettings(f"block {resources.block} must be a multiple of {cell}, the coarsest band's pixel")
         return resources.block
     edges = [edge for edge in _EDGES if edge % cell == 0]
-    fitting = [
-        edge for edge in edges if needed(scene, references, tile, edge, resources.threads) <= resources.max_memory
-    ]
+    # Nothing is computed here, or by one thread in each of so many processes.
+    threads = resources.processes if resources.dask else resources.threads
+    elsewhere = resources.processes * PROCESS + exchange(resources) if resources.dask else 0
+    room = resources.max_memory - elsewhere
+    fitting = [edge for edge in edges if needed(scene, references, tile, edge, threads) <= room]
     if not fitting:
-        least = needed(scene, references, tile, edges[0], resources.threads)
+        least = needed(scene, references, tile, edges[0], threads) + elsewhere
+        if resources.dask:
+            # What is on its way grows with the whole.
+            least = (least - exchange(resources)) * EXCHANGE // (EXCHANGE - 1) + 1
+        beside = f" and {resources.processes} processes beside this one" if resources.processes else ""
         raise InvalidSettings(
             f"{scene.id}: --max-memory {resources.max_memory / 2**20:.0f}MiB is too small for {scene.shape[0]} x "
-            f"{scene.shape[1]} pixels in {len(scene.bands)} bands: give at least {-(-least // 2**20)}MiB"
+            f"{scene.shape[1]} pixels in {len(scene.bands)} bands{beside}: give at least {-(-least // 2**20)}MiB"
         )
     # Beyond this a larger block saves nothing but costs work when a run is killed.
     return max(edge for edge in fitting if edge <= max(1536, fitting[0]))
 
 
+def exchange(resources: Resources) -> int:
+    """Bytes of blocks' parts and answers that may be on their way to a cluster and back."""
+    return resources.max_memory // EXCHANGE
+
+
 def needed(scene: Scene, references: int, tile: int, edge: int, threads: int) -> int:
-    """Bytes held at once with blocks of this edge."""
+    """Bytes held at once with blocks of this edge. threads: tiles computed at a time within this memory."""
     height, width = scene.shape
     per_pixel = sum(1 / band.factor**2 for band in scene.bands)
     network = (ACTIVATIONS + ACTIVATIONS_A_DATE * references) * threads * (tile / 256) ** 2

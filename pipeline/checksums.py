@@ -146,30 +146,46 @@ def verify(folder: Path, item: Mapping[str, Any], *, threads: int = 2, cache: Pa
         path.relative_to(folder).as_posix(): digest
         for path, digest in digests(readable, threads=threads, cache=cache).items()
     }
+    return differences(item, found, manifest.read_bytes() if MANIFEST in found else None)
+
+
+def differences(item: Mapping[str, Any], found: Mapping[str, str], manifest: bytes | None) -> list[str]:
+    """What is wrong with the files of a product, wherever they are; empty where all is well.
+
+    found: digest of each of its files that is there, the manifest's among them, by name relative to the product.
+    """
     problems = []
     for key, asset in item["assets"].items():
         name = _local(asset["href"])
         if name is None:
             continue
-        if not (folder / name).exists():
+        if name not in found and not any(file.startswith(f"{name}/") for file in found):
             problems.append(f"{name}: missing, though it is asset {key}")
         elif name in found and asset.get("file:checksum") != multihash(found[name]):
             problems.append(f"{name}: content differs from the checksum in the item")
-    if MANIFEST not in found:
+    if manifest is None:
         return sorted({*problems, f"{MANIFEST}: missing"})
-    listed = {}
-    for line in manifest.read_text(encoding="utf-8", errors="replace").splitlines():
-        match = _LINE.fullmatch(line)
-        if match is None:
-            problems.append(f"{MANIFEST}: line {line!r} is not `checksum  name`")
-        else:
-            listed[match[2]] = match[1]
+    present = set(found) - {MANIFEST}
+    listed, odd = listed_in(manifest)
+    problems += [f"{MANIFEST}: line {line!r} is not `checksum  name`" for line in odd]
     problems += [f"{name}: missing, though the manifest lists it" for name in listed if name not in present]
     problems += [f"{name}: not in the manifest" for name in present if name not in listed]
     problems += [
         f"{name}: content differs from the manifest" for name in present if listed.get(name, found[name]) != found[name]
     ]
     return sorted(set(problems))
+
+
+def listed_in(manifest: bytes) -> tuple[dict[str, str], list[str]]:
+    """Name -> digest as a manifest lists them, and its lines that are none."""
+    listed, odd = {}, []
+    for line in manifest.decode("utf-8", "replace").splitlines():
+        match = _LINE.fullmatch(line)
+        if match is None:
+            odd.append(line)
+        else:
+            listed[match[2]] = match[1]
+    return listed, odd
 
 
 def _identity(path: Path) -> list[int]:

@@ -84,7 +84,7 @@ def score_chip(
     try:
         chip = read_chip(place.rows, reader, table=place.table)
     except (PipelineError, CatalogError) as error:
-        found.left_out = [LeftOut(str(name), str(error)) for name in place.rows["id"]]
+        found.left_out = [LeftOut(str(name), str(error), unread=True) for name in place.rows["id"]]
         return found
     possible = possible_sets(sets, chip.bands)
     if not possible:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 from catalogs.item import SceneItem
 from pipeline.assembly import Assembler
-from pipeline.budget import block_edge
+from pipeline.budget import block_edge, exchange
 from pipeline.checkpoints import check_fits
 from pipeline.clock import Clock
 from pipeline.folders import CACHE, STAGING
-from pipeline.inference import open_restorer
+from pipeline.inference import Restorer, open_restorer
 from pipeline.lock import locked
 from pipeline.output import Output, find_product, product_id
 from pipeline.prepare import make_job, prepare, refuse_if_made_up
@@ -54,7 +54,7 @@ def decloud_scene(
     overwrite: do it again although the same product is there.
 
     Returns the product; its `unchanged` is True where the same run had published it before.
-    Raises InvalidScene, InvalidSettings, SceneRefused (a retry will not help), ReadFailed, WriteFailed (it may), and
+    Raises InvalidScene, InvalidSettings, SceneRefused (a retry will not help), ReadFailed, WriteFailed, ClusterFailed (it may), and
     srgan.errors.ModelError for a checkpoint that cannot be used. Nothing is published then.
     """
     settings, resources = settings or DecloudSettings(), resources or Resources()
@@ -79,8 +79,7 @@ def decloud_scene(
             stack.callback(prepared.close)
             refuse_if_made_up(prepared, settings)
             bands = tuple(band.name for band in scene.bands)
-            restorer = open_restorer(settings.checkpoint, bands, resources.device, resources.threads)
-            stack.callback(restorer.close)
+            restorer = _restorer(settings.checkpoint, bands, resources, stack)
             job = make_job(prepared, settings, restorer.margin, restorer.grid)
             edge = block_edge(scene, len(prepared.references), settings.tile, resources)
             out = Output(output, name, staged / "product", prepared, settings, key, restorer, resources)
@@ -95,3 +94,19 @@ def decloud_scene(
             product = out.publish(assembler.statistics, job.plan, clock.seconds, overwrite=overwrite)
         shutil.rmtree(staged, ignore_errors=True)
     return product
+
+
+def _restorer(checkpoint: str, bands: tuple[str, ...], resources: Resources, stack: ExitStack) -> Restorer:
+    """The network, in this process or on a cluster; `stack` closes it."""
+    restorer: Restorer
+    if resources.dask:
+        from pipeline.cluster import connected
+        from pipeline.cluster_restorer import ClusterRestorer
+
+        # Shared with whoever is connected already: one cluster for all scenes of a run.
+        cluster = stack.enter_context(connected(resources)).cluster()
+        restorer = ClusterRestorer(cluster, checkpoint, bands, exchange(resources))
+    else:
+        restorer = open_restorer(checkpoint, bands, resources.device, resources.threads)
+    stack.callback(restorer.close)
+    return restorer

@@ -35,3 +35,9 @@ class WriteFailed(PipelineError):
     """The product could not be written: disk full, no permission."""
 
     transient = True
+
+
+class ClusterFailed(PipelineError):
+    """The cluster that was to do the work cannot be reached, or lost its workers; finished blocks are kept."""
+
+    transient = True

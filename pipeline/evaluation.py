@@ -130,7 +130,10 @@ def evaluate(
                 for made in found.predictions:
                     predictions.write(made.row, made.bands, made.restored, made.valid)
     if not images:
-        listed = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
+        # What could not be read says more than what the limit or the gate left out.
+        listed = "; ".join(
+            f"{entry.id}: {entry.reason}" for entry in sorted(left_out, key=lambda one: not one.unread)[:3]
+        )
         raise InvalidSettings(f"split {split!r}: none of its {held.rows} rows can be scored, the first: {listed}")
     entries = [_checkpoint(subject) for subject in subjects]
     content = {
@@ -279,7 +282,8 @@ def _counts(held: HeldOut, left_out: Sequence[LeftOut]) -> dict[str, Any]:
     return {
         "rows": held.rows,
         "used": held.rows - len(gone),
-        "left_out": [{"id": name, "reason": reason} for name, reason in left_out],
+        "unread": len({entry.id for entry in left_out if entry.unread}),
+        "left_out": [{"id": entry.id, "reason": entry.reason} for entry in left_out],
     }
 
 

@@ -25,10 +25,11 @@ FEWEST_FOR_GAIN = 500
 """Fewer jointly clear pixels give an offset only."""
 FEWEST = 50
 """Fewer jointly clear pixels give nothing."""
-TRUSTED = 0.5
-"""Share of a scene that has to be clear for its clear pixels to be trusted in full."""
-NEAR_DAYS, LEAST_TRUST = (3.0, 10.0), 0.5
-"""Days up to which another date may be taken as it is, and from which it is trusted by no less than that."""
+CHANGE = (0.01, 0.001)
+"""Reflectance, mean of all bands, by which ground may grow brighter, and by how much more for each day between the dates: beyond that it is light
+that cloud has scattered into the gaps. From twice as much on nothing of it is believed."""
+LITTLE, LEAST_TRUST = 0.1, 0.5
+"""Share of a scene below which its clear pixels are too few to be trusted in full, and how far they are trusted at the least."""
 GAINS = (0.5, 2.0)
 """Bounds of the gain."""
 _CORRELATION = 0.5  # weaker ones say nothing about a gain
@@ -71,41 +72,44 @@ class Harmonisation:
         return out if self.trust == 1 else other + np.float32(self.trust) * (out - other)
 
 
-def trust_in(clear: float, days: float) -> float:
+def trust_in(brighter: float, clear: float, days: float) -> float:
     """How far a scene's clear pixels are trusted to say what its ground is like, 0..1.
 
-    clear: their share of its data, 0..1. days: signed distance of the other date; less than half a day: not known.
-    What is left clear between many clouds is hazy itself: brought to its level, a clear date of the same week is further from the
-    ground than as it was. From a month away it needs the level all the same.
+    brighter: by how much reflectance, mean of all bands, they are brighter than on the other date. clear: their share of the scene, 0..1.
+    days: signed distance of the other date; less than half a day: not known. What is left clear between many clouds is lit by them:
+    brought to its level, a clear date of the same week is further from the ground than as it was.
 
-    >>> trust_in(0.8, 2), trust_in(0.1, 2), round(trust_in(0.1, -30), 2), round(trust_in(0.1, 0), 2)
-    (1.0, 0.2, 0.6, 0.6)
+    >>> trust_in(0.005, 0.8, 2), trust_in(0.035, 0.2, 5), trust_in(0.035, 0.2, 0), trust_in(0, 0.02, 5)
+    (1.0, 0.0, 1.0, 0.6)
     """
-    share = min(1.0, clear / TRUSTED)
-    far = 1.0 if abs(days) < 0.5 else min(max((abs(days) - NEAR_DAYS[0]) / (NEAR_DAYS[1] - NEAR_DAYS[0]), 0.0), 1.0)
-    return share + (1 - share) * LEAST_TRUST * far
+    believed = CHANGE[0] + CHANGE[1] * abs(days)
+    plausible = 1.0 if abs(days) < 0.5 else min(max(2 - brighter / believed, 0.0), 1.0)
+    return plausible * (LEAST_TRUST + (1 - LEAST_TRUST) * min(1.0, clear / LITTLE))
 
 
 def harmonisation(
     other: NDArray[np.floating],
     scene: NDArray[np.floating],
     jointly: Sequence[NDArray[np.bool_]] | None = None,
-    trust: float = 1.0,
+    *,
+    clear: float = 1.0,
+    days: float = 0.0,
 ) -> Harmonisation:
     """The harmonisation of `other` to `scene`: reflectances (C, n), pixels in raster order.
 
-    jointly: for each band, (n,) where both dates are clear and have data in it; left out: everywhere. trust: that of `trust_in`.
+    jointly: for each band, (n,) where both dates are clear and have data in it; left out: everywhere. clear, days: what `trust_in` asks for.
     """
     if jointly is None:
         jointly = [np.ones(other.shape[1], np.bool_)] * len(other)
     fits = tuple(fit_band(x[joint], y[joint]) for x, y, joint in zip(other, scene, jointly, strict=True))
     if not all(fit.harmonised for fit in fits):
-        return Harmonisation(fits, trust=trust)
+        return Harmonisation(fits, trust=trust_in(0.0, clear, days))
+    brighter = np.mean([np.median(y[joint] - x[joint]) for x, y, joint in zip(other, scene, jointly, strict=True)])
     everywhere = np.flatnonzero(np.logical_and.reduce(jointly))
     chosen = everywhere[:: max(-(-len(everywhere) // MOST), 1)]
     x, y = other[:, chosen], scene[:, chosen]
     left = np.stack([b - (fit.gain * a + fit.offset) for fit, a, b in zip(fits, x, y, strict=True)])
-    return Harmonisation(fits, cross_fit(x, left), trust)
+    return Harmonisation(fits, cross_fit(x, left), trust_in(float(brighter), clear, days))
 
 
 def fit_band(other: NDArray[np.floating], scene: NDArray[np.floating]) -> Fit:

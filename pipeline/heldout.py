@@ -35,6 +35,8 @@ class LeftOut(NamedTuple):
     """Id of the row of a pair table, or of what else was left out."""
     reason: str
     """One line."""
+    unread: bool = False
+    """Whether it should have been scored, but its files are missing or damaged."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from catalogs.hrefs import without_credentials
+
+__all__ = ["without_credentials", "without_signature"]
 
 # Azure (sig and what it signs), AWS, Google, and the usual names of tokens and keys.
 _SIGNATURE = re.compile(
@@ -11,18 +15,6 @@ _SIGNATURE = re.compile(
     r"|.*token|api[_-]?key|key|subscription-key|password|secret",
     re.IGNORECASE,
 )
-
-
-def without_credentials(href: str) -> str:
-    """A path or URL without user, password, query and fragment: signed URLs keep their secrets there.
-
-    >>> without_credentials("https://me:pw@host/a/B02.tif?sig=secret")
-    'https://host/a/B02.tif'
-    """
-    parts = urlsplit(href)
-    if not parts.scheme or len(parts.scheme) == 1:
-        return href
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def without_signature(href: str) -> str:

@@ -75,10 +75,15 @@ def entries(output: Path) -> Iterator[Entry]:
 
 def latest(output: Path) -> dict[str, Entry]:
     """The last known state of every scene, by scene id; `running` of a process that ended reads as interrupted."""
+    return {scene: _as_it_is(entry) for scene, entry in last_lines(output).items()}
+
+
+def last_lines(output: Path) -> dict[str, Entry]:
+    """The last line of every scene as it was written, by scene id."""
     states: dict[str, Entry] = {}
     for entry in sorted(entries(output), key=lambda e: e.time):
         states[entry.scene] = entry
-    return {scene: _as_it_is(entry) for scene, entry in sorted(states.items())}
+    return dict(sorted(states.items()))
 
 
 def _as_it_is(entry: Entry) -> Entry:

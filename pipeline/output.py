@@ -15,7 +15,8 @@ from pipeline.hrefs import without_credentials
 from pipeline.layers import Layer, cloudmask_layer, confidence_layer, provenance_layer
 from pipeline.preview import Preview
 from pipeline.product import ModelRecord, Product, ProductRecord, ReferenceRecord
-from pipeline.publish import is_published, publish, published_items, read_item
+from pipeline.publish import is_published, publish, read_item
+from pipeline.publish import products_of as products_of
 from pipeline.stac_item import build_item
 
 if TYPE_CHECKING:
@@ -42,16 +43,6 @@ def find_product(output: Path, name: str) -> Product | None:
         return None
     item = read_item(output, name)
     return None if item is None else Product(name, output / name, item, unchanged=True)
-
-
-def products_of(output: Path, scene: str) -> list[str]:
-    """Ids of the products of the source item `scene`, oldest first."""
-    found = []
-    for name in published_items(output):
-        properties = (read_item(output, name) or {}).get("properties", {})
-        if properties.get("declouder:source") == scene:
-            found.append((str(properties.get("created", "")), name))
-    return [name for _, name in sorted(found)]
 
 
 class Output:
@@ -105,6 +96,7 @@ class Output:
             layers=self._layers,
             format=settings.format,
             key=self._key.digest,
+            recipe=self._key.recipe,
             settings={
                 **settings.model_dump(mode="json", exclude={"bands", "checkpoint", "mask"}),
                 "bands": [band.name for band in scene.bands],

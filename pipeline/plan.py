@@ -12,11 +12,10 @@ from catalogs.item import SceneItem
 from pipeline.budget import block_edge, transfer_seconds
 from pipeline.checkpoints import check_fits, checkpoint_reach
 from pipeline.errors import InvalidScene, InvalidSettings, PipelineError, SceneRefused
-from pipeline.folders import CACHE
-from pipeline.output import find_product, product_id, products_of
+from pipeline.output import products_of
 from pipeline.pace import measured_seconds, network_seconds
 from pipeline.prepare import make_job, prepare, refuse_if_made_up
-from pipeline.runkey import run_key
+from pipeline.refresh import Redo, kept_product
 from pipeline.scene import Scene, open_scene
 from pipeline.settings import DecloudSettings, Resources
 from srgan.errors import ModelError
@@ -53,7 +52,7 @@ class ScenePlan:
     block: int = 0
     """Edge of a block, pixels of the work grid."""
     reason: str = ""
-    """Why it is invalid."""
+    """Why it is invalid, or done although other dates have come."""
 
 
 def plan_scene(
@@ -64,19 +63,18 @@ def plan_scene(
     candidates: Sequence[SceneItem] = (),
     area: BaseGeometry | None = None,
     resources: Resources | None = None,
+    redo: Redo = "changed",
 ) -> ScenePlan:
-    """Plan one scene; parameters as for `decloud_scene`. Nothing is written but remembered checksums.
+    """Plan one scene; parameters as for `decloud_scene`, `redo` as for `kept_product`. Nothing is written but remembered checksums.
 
     A scene that cannot be processed has the state `invalid` and a reason. Raises ReadFailed where a retry may help.
     """
     resources = resources or Resources()
-    region = area.wkt if area is not None and settings.clip else None
     try:
         check_fits(settings)
-        key = run_key(item, settings, candidates, region, cache=output / CACHE)
-        name = product_id(item, key)
-        if find_product(output, name) is not None:
-            return ScenePlan(item.id, item.datetime, "done")
+        kept = kept_product(item, output, settings, candidates=candidates, area=area, redo=redo)
+        if kept is not None:
+            return ScenePlan(item.id, item.datetime, "done", reason=kept.reason)
         with open_scene(item, settings.bands) as scene:
             return _planned(scene, output, settings, candidates, area, resources)
     except (InvalidScene, InvalidSettings, SceneRefused, ModelError) as error:
@@ -125,4 +123,16 @@ def _network_seconds(settings: DecloudSettings, job: SceneJob, resources: Resour
         return 0.0
     bands = tuple(band.name for band in job.scene.bands)
     tile = measured_seconds(settings.checkpoint, bands, len(job.references), settings.tile, resources.device)
-    return network_seconds(job.plan.count, tile, resources.threads, resources.device)
+    return network_seconds(job.plan.count, tile, _tiles_at_once(resources), resources.device)
+
+
+def _tiles_at_once(resources: Resources) -> int:
+    """Tiles that are computed side by side, here or on a cluster, whose threads are asked for. Raises ClusterFailed."""
+    if not resources.dask:
+        return resources.threads
+    if resources.processes:
+        return resources.processes
+    from pipeline.cluster import connected
+
+    with connected(resources) as session:
+        return session.cluster().threads("cpu")

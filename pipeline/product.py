@@ -99,6 +99,8 @@ class ProductRecord:
     """Dates that could not serve as references -> why."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Stage -> seconds that it took."""
+    recipe: str = ""
+    """The run key without the other dates, 64 hexadecimal digits."""
     predecessor: str | None = None
     """Id of the product of the same scene in the same output that this one follows."""
     created: datetime | None = None

@@ -20,7 +20,7 @@ from pipeline.classes import CLEAR, SNOW, SceneClassification, is_cloudy
 from pipeline.cloudmask import BLOCK, CloudMask, make_cloud_mask
 from pipeline.errors import InvalidSettings, PipelineError
 from pipeline.growth import GROW, dilate, effective_radius
-from pipeline.harmonise import Harmonisation, harmonisation, trust_in
+from pipeline.harmonise import Harmonisation, harmonisation
 from pipeline.radiometry import check_radiometry
 from pipeline.reader import step_for
 from pipeline.scene import Scene, open_scene
@@ -154,10 +154,8 @@ class _Candidate:
         return Reference(self.scene, own, days, harmonise(scene, mask, self.scene, own, days), self.share)
 
 
-def harmonise(
-    scene: Scene, mask: CloudMask, other: Scene, other_mask: CloudMask, days: float | None = None
-) -> Harmonisation:
-    """What brings `other` to `scene`, `days` away, from a thinned sample of cells that are wholly clear in both; days None: fully trusted."""
+def harmonise(scene: Scene, mask: CloudMask, other: Scene, other_mask: CloudMask, days: float = 0.0) -> Harmonisation:
+    """What brings `other` to `scene`, `days` away (0: not known), from a thinned sample of cells that are wholly clear in both."""
     step = step_for(scene.shape, _SAMPLE)
     clear = _cells_clear(mask.classes, step) & _cells_clear(other_mask.classes, step)
     ours: list[NDArray[np.float32]] = []
@@ -173,8 +171,7 @@ def harmonise(
             found.append(pixels.astype(np.float32) * np.float32(source.scale) + np.float32(source.offset))
         jointly.append(joint)
     shares = mask.fractions
-    trust = 1.0 if days is None else trust_in(shares["clear"] + shares["snow"], days)
-    return harmonisation(np.stack(theirs), np.stack(ours), jointly, trust)
+    return harmonisation(np.stack(theirs), np.stack(ours), jointly, clear=shares["clear"] + shares["snow"], days=days)
 
 
 def _within(scene: Scene, candidates: Sequence[SceneItem], window_days: float) -> list[SceneItem]:

@@ -43,6 +43,11 @@ class RunKey:
         """The first ten digits, as they stand in a product's id."""
         return self.digest[:10]
 
+    @property
+    def recipe(self) -> str:
+        """sha256 of all parts but the other dates: equal where only what a scene may be restored from is another."""
+        return _digest_of({name: part for name, part in self.parts.items() if name != "candidates"})
+
 
 def run_key(
     item: SceneItem,
@@ -77,8 +82,12 @@ def run_key(
         "checkpoint": checkpoint_digest(settings.checkpoint),
         "area": area,
     }
+    return RunKey(_digest_of(parts), parts)
+
+
+def _digest_of(parts: Mapping[str, Any]) -> str:
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return RunKey(hashlib.sha256(text.encode()).hexdigest(), parts)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _source(item: SceneItem, names: Sequence[str], cache: Path | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,21 +78,39 @@ def run_scenes(
 ) -> RunReport:
     """Decloud scenes in the order given; see `decloud_scene` for the parameters.
 
-    on_outcome: called after each scene. Raises WriteFailed where even the journal cannot be written.
+    on_outcome: called after each scene. Raises WriteFailed where even the journal cannot be written, and as `one_cluster` does.
     """
     journal = Journal(output)
     for item in items:
         journal.write(item.id, "planned")
     outcomes = []
-    for item in items:
-        outcome = run_scene(
-            item, output, settings, journal=journal, candidates=candidates, area=area, resources=resources,
-            overwrite=overwrite, progress=progress,
-        )  # fmt: skip
-        outcomes.append(outcome)
-        if on_outcome is not None:
-            on_outcome(outcome)
+    with one_cluster(resources or Resources()):
+        for item in items:
+            outcome = run_scene(
+                item, output, settings, journal=journal, candidates=candidates, area=area, resources=resources,
+                overwrite=overwrite, progress=progress,
+            )  # fmt: skip
+            outcomes.append(outcome)
+            if on_outcome is not None:
+                on_outcome(outcome)
     return RunReport(journal.run, tuple(outcomes))
+
+
+def one_cluster(
+    resources: Resources,
+    tell: Callable[[str], None] = lambda line: None,  # noqa: ARG005
+) -> AbstractContextManager[object]:
+    """Around several scenes: they share one cluster, where `resources.dask` names one, and it ends with them.
+
+    tell: told the link of the cluster's dashboard. Raises ClusterFailed where there is no scheduler, InvalidSettings where a worker
+    would compute other bits.
+    """
+    if not resources.dask:
+        return nullcontext()
+    # Only who asks for a cluster pays for the import.
+    from pipeline.cluster import connected
+
+    return connected(resources, tell)
 
 
 def run_scene(
@@ -108,7 +127,7 @@ def run_scene(
 ) -> SceneOutcome:
     """Decloud one scene, write its states to the journal, and turn its error into an outcome.
 
-    Raises WriteFailed where the journal cannot be written, and KeyboardInterrupt after noting it.
+    Raises WriteFailed where the journal cannot be written, and KeyboardInterrupt or the like after noting it.
     """
     start = time.perf_counter()
     journal.write(item.id, "running")
@@ -133,12 +152,13 @@ def run_scene(
         return ended("failed", "out of memory; give a smaller --max-memory, so that blocks are smaller")
     except OSError as error:
         return ended("failed", _line(error))
-    except KeyboardInterrupt:
-        ended("interrupted", "stopped; run again, finished blocks are kept")
-        raise
     except Exception as error:  # noqa: BLE001 (whatever it is, the other scenes go on and the traceback is logged)
         _log.exception("%s failed unexpectedly", item.id)
         return ended("failed", f"unexpected {type(error).__name__}: {_line(error)}; please report it")
+    except BaseException:
+        # Ctrl-C, or whatever else a signal raises here: Prefect cancels by one of its own.
+        ended("interrupted", "stopped; run again, finished blocks are kept")
+        raise
     return ended("unchanged" if product.unchanged else "done", product=product)
 
 

@@ -71,18 +71,30 @@ def parse_bytes(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
+def is_cluster(text: str) -> bool:
+    """Whether `text` can say where a network runs: empty, `local:N`, `tcp://host:port` or `tls://host:port`.
+
+    >>> [is_cluster(text) for text in ("", "local:2", "tcp://10.0.0.7:8786", "local:0", "local", "10.0.0.7:8786")]
+    [True, True, True, False, False, False]
+    """
+    return re.fullmatch(r"|local:[1-9]\d{0,3}|(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[\w.-]+):\d{1,5}", text) is not None
+
+
 @dataclass(frozen=True)
 class Resources:
     """What a run may use. None of it changes a pixel of the product."""
 
     max_memory: int = 2 * 2**30
-    """Bytes that the process may hold resident, libraries included; blocks are sized by it."""
+    """Bytes that the process, and those of `local:N` with it, may hold resident, libraries included; blocks are sized by it."""
     workers: int = 0
     """Tiles computed side by side on a CPU; 0 = the cores that this process may use."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     block: int | None = None
     """Edge of a block in pixels of the work grid; planned from `max_memory` where None."""
+    dask: str = ""
+    """Where the network runs: empty = in this process; `local:N` = in N processes on this machine; `tcp://host:port` = on the
+    workers of a `distributed` scheduler."""
 
     def __post_init__(self) -> None:
         if self.max_memory < 2**29:
@@ -91,6 +103,15 @@ class Resources:
             raise InvalidSettings(f"workers {self.workers} must not be negative")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise InvalidSettings(f"--device {self.device!r}: use auto, cpu, cuda or cuda:N")
+        if not is_cluster(self.dask):
+            raise InvalidSettings(
+                f"--dask {self.dask!r}: use local:N for N processes on this machine, or a scheduler's tcp://host:port"
+            )
+
+    @property
+    def processes(self) -> int:
+        """Worker processes on this machine beside this one."""
+        return int(self.dask.removeprefix("local:")) if self.dask.startswith("local:") else 0
 
     @property
     def threads(self) -> int:

@@ -6,6 +6,7 @@ folder belongs to one run key: another input, parameter or checkpoint never sees
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import zipfile
@@ -16,6 +17,9 @@ import numpy as np
 
 from pipeline.block import BlockResult
 from pipeline.errors import WriteFailed
+
+_blocks = logging.getLogger("declouder.blocks")
+"""Told of every block that is done; outside our packages' loggers, as it comes from threads that know of no run."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Staging:
             raise WriteFailed(
                 f"{target}: block not written ({error.strerror or error}); free space and run again"
             ) from error
+        _blocks.info("block staged", extra={"product": self.folder.parent.name, "block": target.stem})
 
     def load(self, rows: slice, cols: slice) -> BlockResult | None:
         """The block, or None where it is not there or was damaged (it is then computed again)."""

@@ -126,7 +126,7 @@ class ZarrSink:
     def abort(self) -> None:
         """Remove the store."""
         self._arrays.clear()
-        _drain()
+        drain()
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.path)
 
@@ -145,18 +145,18 @@ class ZarrSink:
         for layer in layers:
             name = self._groups[layer.name]
             if name not in made:
-                made[name] = root.create_group(name, attributes=_grid_attributes(layer.geobox))
-                _create_coordinates(made[name], layer.geobox)
+                made[name] = root.create_group(name, attributes=grid_attributes(layer.geobox))
+                create_coordinates(made[name], layer.geobox)
             made[name].create_array(
                 layer.name,
                 shape=layer.shape,
                 chunks=(CHUNK, CHUNK),
                 shards=(SHARD[0], min(SHARD[1], -(-layer.shape[1] // CHUNK) * CHUNK)),
                 dtype=layer.dtype,
-                compressors=_compressor(),
+                compressors=compressor(),
                 fill_value=0 if layer.nodata is None else layer.nodata,
                 dimension_names=("y", "x"),
-                attributes=_attributes(layer),
+                attributes=layer_attributes(layer),
             )
         for layer in layers:
             array = made[self._groups[layer.name]][layer.name]
@@ -176,7 +176,7 @@ class ZarrSink:
             )
 
 
-def _drain() -> None:
+def drain() -> None:
     """Wait for what zarr still writes in its own thread: after an error the writes beside it go on, and would come back from the dead."""
     import asyncio
 
@@ -211,7 +211,8 @@ def _resolution(geobox: GeoBox) -> str:
     return f"r{'x'.join(dict.fromkeys(sizes))}{unit}"
 
 
-def _compressor() -> Any:
+def compressor() -> Any:
+    """The codec of all pixels."""
     from zarr.codecs import BloscCodec
 
     # Measured on real bands: bytes of one significance together make it a fifth smaller than Zstandard alone at the same speed; level 3
@@ -219,7 +220,8 @@ def _compressor() -> Any:
     return BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
 
 
-def _attributes(layer: Layer) -> dict[str, Any]:
+def layer_attributes(layer: Layer) -> dict[str, Any]:
+    """What an array says of its values: nodata, unit, classes; nothing that would make a reader scale them."""
     attributes: dict[str, Any] = {"long_name": layer.name, "grid_mapping": "spatial_ref", "coordinates": "spatial_ref"}
     if layer.nodata is not None:
         attributes["nodata"] = layer.nodata
@@ -236,7 +238,7 @@ def _attributes(layer: Layer) -> dict[str, Any]:
     return attributes
 
 
-def _grid_attributes(geobox: GeoBox) -> dict[str, Any]:
+def grid_attributes(geobox: GeoBox) -> dict[str, Any]:
     """GeoZarr's `proj:` and `spatial:` attributes of a group, which hold for its arrays."""
     epsg = geobox.crs.epsg if geobox.crs is not None else None
     crs = (
@@ -256,7 +258,7 @@ def _grid_attributes(geobox: GeoBox) -> dict[str, Any]:
     }
 
 
-def _create_coordinates(group: zarr.Group, geobox: GeoBox) -> None:
+def create_coordinates(group: zarr.Group, geobox: GeoBox) -> None:
     """Arrays `x`, `y` (centres of the pixels) and `spatial_ref`, as rioxarray writes them."""
     crs = geobox.crs.proj if geobox.crs is not None else None
     assert crs is not None  # noqa: S101 (a Layer without CRS cannot be made)

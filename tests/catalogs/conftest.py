@@ -16,6 +16,8 @@ import pytest
 import rasterio
 from affine import Affine
 
+from catalogs.patience import Patience
+
 
 def make_raster(
     path: Path,
@@ -135,4 +137,4 @@ def serve_folder() -> Iterator[Callable[[Path], str]]:
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries without long waits."""
-    monkeypatch.setattr("catalogs.documents.BACKOFF", 0.01)
+    monkeypatch.setattr("catalogs.connection.PATIENCE", Patience(first_wait=0.01, seed="test"))

@@ -15,7 +15,7 @@ from pipeline.settings import DecloudSettings, Resources
 from tests.flows.conftest import Decloud, MadeScene
 
 HEAVY = ("torch", "rasterio", "prefect", "xarray", "dask", "geopandas", "pystac", "numpy", "shapely", "scipy")
-COMMANDS = ("demo", "plan", "run", "status", "train", "evaluate")
+COMMANDS = ("demo", "plan", "run", "backfill", "status", "train", "evaluate")
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -60,7 +60,7 @@ def test_each_command_explains_itself_with_an_example(command: str, decloud: Dec
 
 def test_commands_of_later_steps_and_options_not_built_are_not_offered(decloud: Decloud) -> None:
     shown = decloud("--help").out + decloud("run", "--help").out
-    for word in ("backfill", "--dask", "--precision"):
+    for word in ("--precision",):
         assert word not in shown
 
 

@@ -196,7 +196,8 @@ def test_a_table_for_people_bounds_and_what_was_left_out(
     ended = decloud(*command(tmp_path / "pairs.parquet", checkpoint, tmp_path / "out", *more))
     assert ended.status == 1
     missed = [line for line in ended.err.splitlines() if line.startswith("error: ")]
-    assert len(missed) == 2
+    assert len(missed) == 3
+    assert missed[2].startswith("error: 1 of 3 rows could not be read")
     assert missed[0] == "error: --fail-below seed.all.psnr=1: no image was scored by that protocol"
     assert missed[1].startswith("error: --fail-above pair.cloudy.rmse=1e-09: rmse of pair, cloudy pixels is ")
     assert missed[1].endswith("asked was 1e-09 (mean of 1 image, bands 13)")

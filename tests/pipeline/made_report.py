@@ -134,6 +134,7 @@ def made_document(
         "chips": {
             "rows": images + 2,
             "used": images,
+            "unread": 0,
             "left_out": [{"id": HOSTILE, "reason": "no truth"}, {"id": "p9", "reason": "band B10 is missing"}],
         },
         "rows": rows,

@@ -202,9 +202,12 @@ def test_files_that_are_gone_are_told(table: PairTable, checkpoint: Checkpoint, 
     chips = evaluation.document()["chips"]
     told = {entry["id"]: entry["reason"] for entry in chips["left_out"]}
     assert "gone.tif: moved or deleted since" in told["ROIs1158_spring_2_p1"]
-    assert (chips["rows"], chips["used"]) == (4, 2)
+    assert (chips["rows"], chips["used"], chips["unread"]) == (4, 2, 1)
     nowhere = replace(table, frame=table.frame.assign(clear_href=str(tmp_path / "gone.tif")))
-    with pytest.raises(InvalidSettings, match=r"split 'test': none of its 4 rows can be scored, the first: .*is cloud"):
+    with pytest.raises(
+        InvalidSettings,
+        match=r"split 'test': none of its 4 rows can be scored, the first: .*gone\.tif: moved or deleted since",
+    ):
         evaluate([nowhere], "test", checkpoint)
 
 

@@ -83,22 +83,34 @@ def test_shapes_must_agree() -> None:
         fit_band(np.zeros(3), np.zeros(4))
 
 
-def test_a_scene_with_little_clear_ground_is_trusted_less() -> None:
+def test_a_scene_that_is_brighter_than_a_few_days_allow_is_trusted_less() -> None:
     rng = np.random.default_rng(5)
     other = rng.uniform(0.05, 0.4, (3, 4000)).astype(np.float32)
-    scene = other * 1.2 + 0.03
-    whole, half, none = (harmonisation(other, scene, trust=trust)(other) for trust in (1.0, 0.5, 0.0))
-    np.testing.assert_allclose(whole, scene, atol=2e-3)
-    np.testing.assert_allclose(half, (other + whole) / 2, atol=1e-6)
-    np.testing.assert_array_equal(none, other)
+    for brighter, days in ((0.005, 2.0), (0.018, 2.0), (0.03, 2.0), (0.03, 40.0), (0.03, 0.0), (-0.03, 2.0)):
+        scene = other * 1.1 + np.float32(brighter - 0.1 * np.median(other))
+        trust = trust_in(float(np.mean(np.median(scene - other, axis=1))), 1.0, days)
+        found = harmonisation(other, scene, days=days)
+        assert found.trust == pytest.approx(trust, abs=1e-6)
+        np.testing.assert_allclose(found(other), other + trust * (scene - other), atol=2e-3)
+    np.testing.assert_array_equal(harmonisation(other, other + np.float32(0.05), days=2.0)(other), other)
 
 
-def test_trust_grows_with_clear_ground_and_with_the_days_between() -> None:
-    shares, days = np.linspace(0, 1, 11), [1.0, 4.0, 7.0, 20.0]
-    table = np.array([[trust_in(share, sign * away) for away in days for sign in (1, -1)] for share in shares])
-    assert (np.diff(table, axis=0) >= 0).all()
-    assert (np.diff(table[:, ::2], axis=1) >= -1e-12).all()
-    np.testing.assert_allclose(table[:, ::2], table[:, 1::2])
-    assert table[0, 0] == 0
-    assert (table[-1] == 1).all()
-    assert trust_in(0.0, 0.0) == trust_in(0.0, 400.0) > 0
+def test_trust_falls_with_brightness_and_grows_with_clear_ground_and_with_the_days_between() -> None:
+    brighter, shares, days = np.linspace(-0.1, 0.1, 41), np.linspace(0, 1, 21), [1.0, 4.0, 7.0, 20.0, 400.0]
+    table = np.array([[[trust_in(b, share, away) for away in days] for share in shares] for b in brighter])
+    assert (np.diff(table, axis=0) <= 0).all()
+    assert (np.diff(table, axis=1) >= 0).all()
+    assert (np.diff(table, axis=2) >= 0).all()
+    assert table[-1, -1, 0] == 0
+    assert table[0, -1, 0] == table[-1, -1, -1] == 1
+    assert trust_in(0.1, 1.0, 0.0) == 1, "days that are not known say nothing"
+    assert trust_in(0.02, 0.5, -3) == trust_in(0.02, 0.5, 3)
+
+
+def test_a_scene_with_hardly_any_clear_ground_is_trusted_less() -> None:
+    rng = np.random.default_rng(5)
+    other = rng.uniform(0.05, 0.4, (3, 4000)).astype(np.float32)
+    scene = other * 0.9
+    whole, part = harmonisation(other, scene)(other), harmonisation(other, scene, clear=0.02)(other)
+    np.testing.assert_allclose(part, other + np.float32(trust_in(0.0, 0.02, 0.0)) * (whole - other), atol=1e-6)
+    assert 0.5 < trust_in(0.0, 0.02, 0.0) < 1

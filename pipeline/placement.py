@@ -1,0 +1,112 @@
+"""`Placement`: where the pixels of one grid fall in a stripe of another, worked out once for all layers on both grids.
+
+    same CRS and pixel size, offset by whole pixels    copied, bit for bit
+    anything else                                      each target pixel takes the source pixel that holds its centre
+
+Aligned means: no pixel is off by more than a hundredth of its size anywhere in the stripe.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from pipeline.lookup import inside, nearest
+
+_ALIGNED = 0.01  # pixels
+Window = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Part of a source that a part of a stripe is taken from."""
+
+    source: Window
+    """Rows and columns of the source that are needed."""
+    target: Window
+    """Rows and columns of the stripe that they may fill."""
+    index: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None
+    """For each pixel of `target` its row and column in `source`; None where pixels are copied as they are."""
+    holds: NDArray[np.bool_] | None = None
+    """Pixels of `target` whose centre lies in the source; None: all."""
+
+    def take(self, values: NDArray[Any], fill: int) -> NDArray[Any]:
+        """The pixels of `target` from those of `source`; `fill` where there is none."""
+        if self.index is None:
+            return values
+        picked = values[self.index]
+        picked[~self.holds] = fill  # type: ignore[operator]
+        return picked
+
+
+def place(source: GeoBox, stripe: GeoBox) -> Placement | None:
+    """How pixels of `source` come into `stripe`, both north up; None where they do not meet."""
+    offset = aligned(source, stripe)
+    if offset is not None:
+        rows = _overlap(offset[0], stripe.shape[0], source.shape[0])
+        cols = _overlap(offset[1], stripe.shape[1], source.shape[1])
+        return None if rows is None or cols is None else Placement((rows[0], cols[0]), (rows[1], cols[1]))
+    target = _reach(source, stripe)
+    if target is None:
+        return None
+    found = np.broadcast_arrays(*nearest(source, stripe, *target))
+    holds = inside(found[0], found[1], source.shape)
+    if not holds.any():
+        return None
+    first = [int(axis[holds].min()) for axis in found]
+    last = [int(axis[holds].max()) for axis in found]
+    index = tuple(np.clip(axis, low, high) - low for axis, low, high in zip(found, first, last, strict=True))
+    window = (slice(first[0], last[0] + 1), slice(first[1], last[1] + 1))
+    return Placement(window, target, (index[0], index[1]), holds)
+
+
+def aligned(source: GeoBox, target: GeoBox) -> tuple[int, int] | None:
+    """Row and column of `source` at the first pixel of `target` where their pixels coincide, else None."""
+    one, other = source.transform, target.transform
+    if source.crs != target.crs or one.b or one.d or other.b or other.d:
+        return None
+    sizes = ((one.e, other.e, target.shape[0]), (one.a, other.a, target.shape[1]))
+    if any(abs(a - b) * count > _ALIGNED * abs(a) for a, b, count in sizes):
+        return None
+    row, col = (other.f - one.f) / one.e, (other.c - one.c) / one.a
+    if max(abs(row - round(row)), abs(col - round(col))) > _ALIGNED:
+        return None
+    return round(row), round(col)
+
+
+def _overlap(first: int, count: int, there: int) -> tuple[slice, slice] | None:
+    """Slices of the source and of the stripe for `count` pixels from pixel `first` of a source of `there` pixels."""
+    low, high = max(first, 0), min(first + count, there)
+    return None if low >= high else (slice(low, high), slice(low - first, high - first))
+
+
+def _reach(source: GeoBox, stripe: GeoBox) -> Window | None:
+    """The part of the stripe that the source's outline encloses, widened by a few pixels."""
+    outline = source.extent
+    if stripe.crs is not None and source.crs != stripe.crs:
+        outline = outline.to_crs(stripe.crs, resolution=_step(source))
+    box = outline.boundingbox
+    t = stripe.transform
+    edges = (
+        sorted(((box.bottom - t.f) / t.e, (box.top - t.f) / t.e)),
+        sorted(((box.left - t.c) / t.a, (box.right - t.c) / t.a)),
+    )
+    parts = []
+    for (low, high), count in zip(edges, stripe.shape, strict=True):
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return None
+        start, stop = max(math.floor(low) - 2, 0), min(math.ceil(high) + 2, count)
+        if start >= stop:
+            return None
+        parts.append(slice(start, stop))
+    return parts[0], parts[1]
+
+
+def _step(source: GeoBox) -> float:
+    """Length of outline between points that are projected one by one: its sides are curves in another CRS."""
+    return float(max(source.shape) * abs(source.transform.a) / 64)
