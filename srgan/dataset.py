@@ -93,6 +93,11 @@ class SampleMaker:
             )
         self._paired = Pool([(chip, date) for chip, date in self.cloudy if chip.others(date)])
 
+    @property
+    def revisited(self) -> bool:
+        """Whether there are samples whose other dates are real ones, and not made up from the truth."""
+        return any(chip.kind == "series" for chip, _ in self.clear)
+
     def batch(self, step: int, synthetic: int, real: int, first: int = 0) -> Batch:
         """The batch of a step: `synthetic` samples, then `real` ones (synthetic too where no date is cloudy).
 

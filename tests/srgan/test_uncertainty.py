@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import optimize
 
-from srgan.calibration import POWERS, STRENGTHS, calibrate, fit_scale, main
+from srgan.calibration import POWERS, STRENGTHS, _error, _set_strength, calibrate, fit_scale, main
 from srgan.checkpoint import load_checkpoint, save_checkpoint
 from srgan.dataset import SampleMaker
 from srgan.generator import Generator
@@ -135,6 +135,36 @@ def test_a_correction_that_harms_is_switched_off(maker):
     calibrate(generator, maker, 6)
     assert (generator.strength == 0).all()
     assert torch.isfinite(generator.uncertainty.calibration).all()
+
+
+def test_no_kind_of_sample_comes_out_worse_than_the_guess_and_dates_count_where_real_ones_were_seen(maker):
+    """Heads that do something else at every pixel; asked both with samples of made-up dates and with what counts as a series."""
+    for revisited in (False, True):
+        torch.manual_seed(3)
+        generator = Generator(SMALLEST).eval()
+        with torch.no_grad():
+            generator.correction.weight.normal_(0, 0.3)
+        drafts = [(index % 2 == 1, *made) for index in range(6) if (made := drafted(generator, maker, index))]
+        _set_strength(generator, drafts, dated=revisited)
+        assert revisited or (generator.strength[1] == 0).all()
+        found = mean_errors(generator, drafts)
+        generator.strength.zero_()
+        assert all(mine <= guess for mine, guess in zip(found, mean_errors(generator, drafts), strict=True))
+    assert maker.revisited is any(chip.kind == "series" for chip, _ in maker.clear)
+
+
+@torch.no_grad()
+def drafted(generator, maker, index):
+    batch = maker.batch(index, 0, 1) if index % 2 else maker.batch(index, 1, 0)
+    return (batch, generator.draft(*batch.inputs)) if bool((batch.mask * batch.counts > 0).any()) else None
+
+
+def mean_errors(generator, drafts):
+    """Of real samples and of synthetic ones."""
+    found = [
+        [_error(generator, batch, draft) for real, batch, draft in drafts if real is kind] for kind in (True, False)
+    ]
+    return [sum(part) / len(part) for part in found if part]
 
 
 def test_a_correction_that_helps_stays_and_calibration_repeats(maker):
