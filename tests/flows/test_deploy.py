@@ -106,7 +106,8 @@ def test_the_pools_are_made_with_their_limits(told: list[str]) -> None:
     assert "env" in pools["cpu"].base_job_template["variables"]["properties"]
 
 
-def test_every_form_has_help_and_refuses_nonsense(told: list[str]) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("told")
+def test_every_form_has_help_and_refuses_nonsense() -> None:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
 
@@ -128,7 +129,8 @@ def _helped(form: dict[str, Any]) -> bool:
     return bool(form.get("description")) or "const" in form or "const" in str(form)
 
 
-def test_training_triggers_its_evaluation(told: list[str]) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("told")
+def test_training_triggers_its_evaluation() -> None:
     (trigger,) = [one for name, one in automations().items() if name.startswith("evaluate")]
     assert trigger["enabled"]
     assert trigger["trigger"]["expect"] == ["prefect.flow-run.Completed"]
@@ -182,10 +184,10 @@ def deploy(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
     return status, said.out + said.err
 
 
+@pytest.mark.usefixtures("told")
 def test_pausing_and_resuming_in_the_file_keeps_a_schedules_parameters(
-    told: list[str],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],  # noqa: ARG001
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     document = yaml.safe_load((ROOT / FILE).read_text(encoding="utf-8"))
     entry = next(entry for entry in document["deployments"] if entry["name"] == "scheduled")
@@ -210,10 +212,10 @@ def test_pausing_and_resuming_in_the_file_keeps_a_schedules_parameters(
     assert "warning: scheduled: schedule daily is on the server and not in prefect.yaml, still ACTIVE" in said
 
 
+@pytest.mark.usefixtures("told")
 def test_a_pool_that_nobody_made_is_refused_before_anything_is_deployed(
-    told: list[str],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],  # noqa: ARG001
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     document = yaml.safe_load((ROOT / FILE).read_text(encoding="utf-8"))
     for entry in document["deployments"]:
