@@ -71,6 +71,10 @@ class CubeStore:
         except OSError as error:
             raise write_failed(error, self.cube, option="--cube") from error
 
+    def tidy(self) -> None:
+        """Remove what a process left that was killed after its commit. Only where there is nothing to append."""
+        remove_tree(self._steps)
+
     def stage(self, key: str, arrays: Arrays, source: StepSource) -> Path:
         """Write the pixels of one step to the disk and read them back; return their folder.
 
