@@ -164,7 +164,7 @@ def test_the_trigger_makes_a_request_of_the_trainings_own() -> None:
 def test_the_automations_watch_our_flow_runs_only(told: list[str]) -> None:
     found = automations()
     assert f"automation {ZOMBIES!r}: made" in told
-    for name, seconds in ((ZOMBIES, 90), (ORPHANS, 300)):
+    for name, seconds in ((ZOMBIES, 90), (ORPHANS, 600)):
         one = found[name]
         assert one["enabled"]
         assert one["trigger"]["posture"] == "Proactive"
