@@ -56,7 +56,8 @@ class CubeStore:
     def held(self) -> Iterator[None]:
         """Wait for others that write the cube, clear away what a killed one left, and keep the rest waiting.
 
-        Any OSError inside becomes WriteFailed; what was begun is then removed, so that a full disk is not left fuller.
+        Any OSError inside becomes WriteFailed. After an error what was begun is removed, so that a full disk is not left fuller; after an
+        interruption finished steps stay for the next append.
         """
         try:
             self.cube.parent.mkdir(parents=True, exist_ok=True)
@@ -64,9 +65,10 @@ class CubeStore:
                 self._recover()
                 try:
                     yield
-                except OSError:
+                except BaseException as error:
                     remove_tree(self._next)
-                    remove_tree(self._steps)
+                    if isinstance(error, Exception):
+                        remove_tree(self._steps)
                     raise
         except OSError as error:
             raise write_failed(error, self.cube, option="--cube") from error
