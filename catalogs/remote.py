@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from catalogs.errors import SourceUnavailable
+from catalogs.errors import InvalidItem, SourceUnavailable
 from catalogs.objects import failure, failures, s3
 from catalogs.objects import gdal_options as s3_options
 
@@ -101,7 +101,11 @@ def why_not_opened(href: str) -> tuple[bool, str]:
     """
     if href.lower().startswith("s3://"):
         try:
-            s3().cat_file(href, 0, _HEAD)
+            store = s3()
+        except InvalidItem:
+            return True, "not recognized as a raster file"
+        try:
+            store.cat_file(href, 0, _HEAD)
         except failures() as error:
             told = failure(error, shown(href))
             return isinstance(told, SourceUnavailable), str(told).removeprefix(f"{shown(href)}: ")

@@ -36,7 +36,7 @@ def products_output(text: str | Path) -> Path:
 def check_folder(output: Path, option: str = "--output") -> None:
     """Raise InvalidSettings, naming the option, where `output` is a file, lies below one, or has a name that no folder can have.
 
-    A bucket is asked whether it is there and may be read.
+    A bucket is asked whether it is there and may be read; ReadFailed where it does not answer.
     """
     if output_url(output) is not None:
         # Its client takes half a second to import.
@@ -45,7 +45,7 @@ def check_folder(output: Path, option: str = "--output") -> None:
         try:
             storage_of(output).check()
         except (InvalidSettings, ReadFailed) as error:
-            raise InvalidSettings(f"{option} {str(error).replace(str(output), address(output))}") from None
+            raise type(error)(f"{option} {str(error).replace(str(output), address(output))}") from None
         return
     try:
         existing = next((path for path in (output, *output.absolute().parents) if path.exists()), None)
