@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -38,12 +37,10 @@ def test_processes_on_this_machine_give_the_same_product(scene: MadeScene, tmp_p
     for path in sorted(made.parent.glob("*.tif")):
         assert path.read_bytes() == (other.parent / path.name).read_bytes()
     (record,) = (tmp_path / "out" / "runs").glob("*.json")
-    assert json.loads(record.read_text())["resources"]["dask"] == "local:1"
-    start = time.monotonic()
+    assert json.loads(record.read_text())["request"]["resources"]["dask"] == "local:1"
     again = decloud(*scene.arguments(tmp_path / "out", "--json", "--dask", "local:1"))
     assert [entry["state"] for entry in again.document["scenes"]] == ["unchanged"]
     assert "dashboard" not in again.err, "nothing to do, no process started"
-    assert time.monotonic() - start < 60
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])
