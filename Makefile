@@ -1,12 +1,17 @@
 # Needs only Python 3.11 or newer and make:
 #   make demo    decloud a simulated area, offline, and show the result
 #   make test    lint, types, import rules, doctests and tests
+#   make server  a Prefect server and its workers on this machine, until ctrl-C
+#   make deploy  work pools, deployments and automations onto a Prefect server: needs DECLOUD_HOME
+#   make integration  the same with real servers, workers and kill -9, for some minutes
 # Another interpreter: make PYTHON=python3.12 test. More arguments for pytest: make test PYTEST="-k tiling".
 
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
 PYTEST ?=
+SERVER ?=
+DEPLOY ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
@@ -15,7 +20,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo test lint format clean distclean
+.PHONY: help install dev demo test integration server deploy lint format clean distclean
 
 help:
 	@sed -n 's/^#  *make/  make/p' Makefile
@@ -55,6 +60,18 @@ lint: dev
 # A worker for each core, a file of tests always in one worker: what its fixtures made is used again.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST)
+
+# Servers, workers and a database of their own; one at a time, as they measure time.
+integration: dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration tests/integration $(PYTEST)
+
+# More arguments: make server SERVER="--port 4300". PostgreSQL: DECLOUD_DATABASE_URL=postgresql://...
+server: install
+	@$(BIN)/python -m flows.serving $(SERVER)
+
+# One deployment only: make deploy DEPLOY=train
+deploy: install
+	@$(BIN)/python -m flows.deploy $(DEPLOY)
 
 format: dev
 	$(BIN)/ruff check --fix

@@ -66,7 +66,7 @@ def search_api(
         collections = _collections(query, landing, url, rules, io)
         href, method = _search_link(landing, url) or (url, "POST")
         found = ItemSearch(
-            href, method=method, stac_io=io, limit=PAGE, collections=collections, **_parameters(query, rules)
+            href, method=method, stac_io=io, limit=PAGE, collections=collections, **_parameters(query, method, rules)
         )
         for number, item in enumerate(found.items_as_dicts(), 1):
             if number > LIMIT:
@@ -119,9 +119,12 @@ def _collections(
     return list(query.collections) or [name for name in there if _SENTINEL2.search(name)] or there
 
 
-def _parameters(query: Query, rules: SourceRules | None) -> dict[str, Any]:
+def _parameters(query: Query, method: str, rules: SourceRules | None) -> dict[str, Any]:
     parameters: dict[str, Any] = {}
-    if query.aoi is not None:
+    if query.aoi is not None and method == "GET":
+        # An outline may be too long for a URL; what lies in the box alone is sorted out afterwards.
+        parameters["bbox"] = list(query.aoi.geometry.bounds)
+    elif query.aoi is not None:
         parameters["intersects"] = shapely.geometry.mapping(query.aoi.geometry)
     if query.start or query.end:
         parameters["datetime"] = f"{_time(query.start)}/{_time(query.end)}"

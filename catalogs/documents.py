@@ -1,4 +1,4 @@
-"""JSON documents of catalogues, from a path or an http(s) URL, with one-line errors."""
+"""JSON documents of catalogues, from a path, an http(s) or an s3 URL, with one-line errors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from catalogs.errors import InvalidItem
 from catalogs.hrefs import is_remote
+from catalogs.objects import read_object
 
 if TYPE_CHECKING:
     from catalogs.connection import Connection
@@ -49,14 +50,15 @@ def session() -> Iterator[Connection]:
 
 
 def read_json(href: str, io: Connection) -> dict[str, Any]:
-    """The JSON object at `href`, an absolute path or an http(s) URL.
+    """The JSON object at `href`, an absolute path, an http(s) or an s3 URL.
 
     Raises InvalidItem for what is missing, unreadable or no JSON object, SourceUnavailable where a server fails.
     """
-    if is_remote(href):
+    in_bucket = href.lower().startswith("s3://")
+    if is_remote(href) and not in_bucket:
         return io.read_json(href)
     try:
-        return parse_object(Path(href).read_text(encoding="utf-8"))
+        return parse_object(read_object(href).decode() if in_bucket else Path(href).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InvalidItem(f"{href}: no such file") from None
     except UnicodeDecodeError:

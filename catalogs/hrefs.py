@@ -59,6 +59,18 @@ def without_credentials(href: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+def joined(base: str, href: str) -> str:
+    """`href` as written in the document at the URL `base`; urljoin knows no `s3:`.
+
+    >>> joined("s3://bucket/out/catalog.json", "./S2_A/S2_A.json")
+    's3://bucket/out/S2_A/S2_A.json'
+    """
+    scheme, found, rest = base.partition("://")
+    if not found or scheme.lower() in ("http", "https") or is_remote(href):
+        return urljoin(base, href)
+    return urljoin(f"http://{rest}", href).replace("http://", f"{scheme}://", 1)
+
+
 def resolve_href(href: str, base: str, boundary: str) -> str:
     """`href`, as written in the document `base`, as an absolute path or URL.
 
@@ -83,7 +95,7 @@ def resolve_href(href: str, base: str, boundary: str) -> str:
     if colon and len(scheme) > 1 and scheme.replace("_", "").replace("+", "").isalnum():
         raise InvalidItem(f"{base}: href {href!r}: only relative paths and http, https, s3 and gs URLs are followed")
     if is_remote(base):
-        resolved = urljoin(base, href)
+        resolved = joined(base, href)
         place, root = (posixpath.normpath(unquote(urlsplit(url).path) or "/") for url in (resolved, boundary))
         # urljoin drops any `..` that would climb above the host, so count them as written too.
         inside = urlsplit(resolved).netloc != urlsplit(base).netloc or _within(place, root)

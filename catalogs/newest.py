@@ -2,7 +2,8 @@
 
 ESA reprocesses scenes, and providers keep the old ones. Two items are the same acquisition where tile, level and
 datatake (or, where that is not stated, the time to the second) are equal and the smaller footprint lies at least half
-in the other: a tile that was downlinked in two parts has two items of one datatake, and both are needed.
+in the other: a tile that was downlinked in two parts has two items of one datatake, and both are needed. Where a
+catalogue also holds products of ours, the observation they were made from comes before them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _GENERATED = re.compile(r"_(\d{8}T\d{6})(?:\.SAFE)?$")
 
 
 def newest(items: Iterable[SceneItem]) -> list[SceneItem]:
-    """`items` without the older processings: newest baseline first, then sequence number, generation time, id."""
+    """`items` without the older processings: observations before products of ours, newest baseline first, then sequence number, generation time, id."""
     groups: dict[object, list[SceneItem]] = {}
     for item in items:
         groups.setdefault(_acquisition(item), []).append(item)
@@ -40,7 +41,7 @@ def _acquisition(item: SceneItem) -> tuple[str, ...]:
     return (item.tile, item.level or "", datatake or item.datetime.strftime("%Y%m%dT%H%M%S"))
 
 
-def _age(item: SceneItem) -> tuple[str, int, str, str, str]:
+def _age(item: SceneItem) -> tuple[bool, str, int, str, str, str]:
     properties = item.stac.get("properties", {})
     sequence = str(properties.get("s2:sequence") or properties.get("sentinel:sequence") or "")
     if not sequence.isdecimal():
@@ -51,7 +52,8 @@ def _age(item: SceneItem) -> tuple[str, int, str, str, str]:
         match = _GENERATED.search(str(properties.get("s2:product_uri") or item.id))
         generated = match[1] if match else ""
     generated = re.sub(r"\D", "", generated)[:14]
-    return (item.baseline or "", int(sequence), generated, str(properties.get("created") or ""), item.id)
+    observed = "declouder:source" not in properties
+    return (observed, item.baseline or "", int(sequence), generated, str(properties.get("created") or ""), item.id)
 
 
 def _overlap(first: SceneItem, second: SceneItem) -> bool:

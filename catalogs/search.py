@@ -107,6 +107,9 @@ def _result(query: Query, items: Iterable[SceneItem], problems: list[Problem]) -
 def _entry(source: str) -> str:
     """Path or URL of the entry document of `source`."""
     href = absolute(source)
+    if href.lower().startswith("s3://") and not href.lower().endswith((".json", ".geojson")):
+        # A bucket knows no folders and no APIs: this can only mean the catalogue below a prefix.
+        return f"{href.rstrip('/')}/catalog.json"
     if is_remote(href):
         return href
     if os.path.isdir(href):  # noqa: PTH112 - text in, text out

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import pystac
 from shapely.geometry import box, mapping
@@ -25,7 +25,7 @@ from catalogs.bands import BANDS
 from catalogs.documents import links_of
 from catalogs.errors import InvalidItem
 from catalogs.footprint import geometry_of, split_antimeridian
-from catalogs.hrefs import absolute, folder_of, is_remote, resolve_href
+from catalogs.hrefs import absolute, folder_of, is_remote, joined, resolve_href
 from catalogs.item import BandAsset, SceneItem
 from catalogs.radiometry import HUGE, baseline_of, radiometry_of
 from catalogs.sources import SourceRules, rules_of
@@ -189,8 +189,8 @@ def _make_absolute(item: dict[str, Any], where: str, boundary: str, chosen: Mapp
             del item["assets"][key]
     for link in item["links"]:
         if "://" not in link["href"]:
-            joined = urljoin(where, link["href"]) if is_remote(where) else os.path.join(folder_of(where), link["href"])  # noqa: PTH118
-            link["href"] = joined if is_remote(joined) else os.path.normpath(joined)
+            target = joined(where, link["href"]) if is_remote(where) else os.path.join(folder_of(where), link["href"])  # noqa: PTH118
+            link["href"] = target if is_remote(target) else os.path.normpath(target)
 
 
 def _datetime(item: Mapping[str, Any], where: str) -> datetime:

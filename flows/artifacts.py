@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
-from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.backfilling import BackfillSummary, count_states
 from flows.scene_log import plain
 from flows.summary import SHOWN, RunSummary, SceneSummary, shares_shown
+from pipeline.publish import read_file
 
 
 def publish_scene(scene: SceneSummary) -> None:
@@ -76,7 +76,7 @@ def scene_page(scene: SceneSummary) -> str:
         lines += ["", f"Product: `{scene.product}`", ""]
     if scene.figures.thumbnail:
         # Pictures live in Prefect's database, so only the small one goes there.
-        picture = base64.b64encode(Path(scene.figures.thumbnail).read_bytes()).decode("ascii")
+        picture = base64.b64encode(read_file(scene.figures.thumbnail)).decode("ascii")
         lines += [f"![before and after](data:image/png;base64,{picture})", ""]
     return "\n".join(lines)
 

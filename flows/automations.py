@@ -22,8 +22,8 @@ HEARTBEAT = 30
 """Seconds between heartbeats, PREFECT_FLOWS_HEARTBEAT_FREQUENCY of every deployment; the least that Prefect takes."""
 SILENCE = timedelta(seconds=3 * HEARTBEAT)
 """Without a heartbeat for so long, a running flow is gone."""
-START = timedelta(minutes=5)
-"""A flow run that a worker took up has begun by then, a pulled image included; as long as Prefect keeps its slot for it."""
+START = timedelta(minutes=10)
+"""A flow run that a worker took up has begun by then, a pulled image and a busy machine included."""
 ZOMBIES, ORPHANS = "declouder: crash zombies", "declouder: crash orphans"
 _ALL = ("Running", "Retrying", "AwaitingRetry", "Completed", "Failed", "Cancelling", "Cancelled", "Crashed")
 _WAITING = ("Scheduled", "Late", "AwaitingConcurrencySlot")

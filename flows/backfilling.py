@@ -19,6 +19,7 @@ from flows.interrupts import check
 from flows.ledger import Ledger, WindowLine
 from flows.request import AreaRequest
 from flows.stacking import Stack
+from pipeline.address import address
 from pipeline.errors import PipelineError
 
 GOOD = ("done", "unchanged")
@@ -111,7 +112,7 @@ def run_windows(
             stack.add(line)
     return BackfillSummary(
         request.id,
-        str(output),
+        address(output),
         tuple(lines),
         str(request.cube or ""),
         "" if stack is None else stack.problem,

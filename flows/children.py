@@ -19,6 +19,7 @@ from prefect.states import Cancelling
 
 from flows.ledger import Ledger, WindowLine
 from flows.request import AreaRequest
+from flows.settled import settled
 from pipeline.address import output_url
 
 WINDOW = "decloud-aoi/window"
@@ -71,13 +72,18 @@ class DeployedWindows:
     logger: logging.Logger | logging.LoggerAdapter[logging.Logger]
 
     def __call__(self, window: AreaRequest) -> None:
-        """Run a window. How it ended stands in the ledger: written by it, or here where it could not.
+        """Run a window in which there is something to do. How it ended stands in the ledger: written by it, or here where it could not.
 
         A run that crashed is started again. One key of idempotency gives one run for ever, also where that failed, so the key holds the
         number of the attempt; and as it holds the id of our own run too, a later backfill begins afresh, while this one, when Prefect
         retries it, finds the runs that it had started.
         """
-        before = Ledger(window.output, window.part_of).latest().get(window.dates)
+        ledger = Ledger(window.output, window.part_of)
+        before = ledger.latest().get(window.dates)
+        done = settled(window)
+        if done is not None:
+            ledger.write(window.dates, "done", done, reason=done.note)
+            return
         for attempt in range(1, ATTEMPTS + 1):
             started = run_deployment(
                 self.deployed.id,

@@ -23,6 +23,7 @@ from flows.request import NAMED_MASKS, AreaRequest, SceneRequest
 from flows.selection import Selection, label
 from flows.summary import RunSummary, SceneSummary, summarize
 from flows.watch import Watcher
+from pipeline.address import address
 from pipeline.checkpoints import check_fits, checkpoint_reach
 from pipeline.errors import InvalidSettings, PipelineError
 from pipeline.journal import Journal
@@ -141,7 +142,7 @@ def run_all(
     output = Path(request.output)
     check_once(request)
     if not selection.items:
-        return RunSummary("", str(output), problems=selection.problems, note=selection.note)
+        return RunSummary("", address(output), problems=selection.problems, note=selection.note)
     journal = Journal(output)
     write_record(journal.run, request)
     for item in selection.items:
@@ -158,4 +159,4 @@ def run_all(
             scene = decloud(work, watcher.scene(number, work.count, work.name))
             watcher.ended(scene.line)
             scenes.append(scene)
-    return RunSummary(journal.run, str(output), tuple(scenes), selection.problems)
+    return RunSummary(journal.run, address(output), tuple(scenes), selection.problems)

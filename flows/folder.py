@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.errors import InvalidSettings
+from pipeline.address import address, is_url, output_path, output_url
+from pipeline.errors import InvalidSettings, ReadFailed
+from pipeline.hrefs import without_credentials
 
 
 def output_folder(text: str | Path) -> Path:
@@ -15,12 +17,36 @@ def output_folder(text: str | Path) -> Path:
     """
     if not str(text).strip():
         raise InvalidSettings("--output is empty: name a folder")
+    if is_url(text):
+        raise InvalidSettings(
+            f"--output {without_credentials(str(text))}: this goes to a folder of this machine: name one"
+        )
     check_folder(Path(text))
     return Path(text)
 
 
+def products_output(text: str | Path) -> Path:
+    """The folder or the bucket (`s3://bucket/prefix`) that `--output` names. Raises InvalidSettings where it can be neither.
+
+    Nothing is asked of the bucket yet.
+    """
+    return output_path(text) if is_url(text) else output_folder(text)
+
+
 def check_folder(output: Path, option: str = "--output") -> None:
-    """Raise InvalidSettings, naming the option, where `output` is a file, lies below one, or has a name that no folder can have."""
+    """Raise InvalidSettings, naming the option, where `output` is a file, lies below one, or has a name that no folder can have.
+
+    A bucket is asked whether it is there and may be read; ReadFailed where it does not answer.
+    """
+    if output_url(output) is not None:
+        # Its client takes half a second to import.
+        from pipeline.storage import storage_of
+
+        try:
+            storage_of(output).check()
+        except (InvalidSettings, ReadFailed) as error:
+            raise type(error)(f"{option} {str(error).replace(str(output), address(output))}") from None
+        return
     try:
         existing = next((path for path in (output, *output.absolute().parents) if path.exists()), None)
     except OSError as error:

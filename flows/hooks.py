@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 
 from flows.record import runs_of
+from pipeline.address import output_path
 from pipeline.errors import WriteFailed
 from pipeline.journal import Entry, Journal, last_lines
 
@@ -60,4 +61,5 @@ def _output(parameters: Mapping[str, Any]) -> Path | None:
     """The product folder of a request; None where there is none on this machine."""
     request = parameters.get("request")
     output = request.get("output") if isinstance(request, Mapping) else getattr(request, "output", None)
-    return Path(output) if output and Path(output).is_dir() else None
+    folder = output_path(output) if output else None
+    return folder if folder is not None and folder.is_dir() else None

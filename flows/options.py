@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.folder import output_folder
+from flows.folder import products_output
 from pipeline.errors import InvalidSettings
 
 if TYPE_CHECKING:
@@ -130,10 +130,17 @@ Dask = Annotated[
 ]
 OptionalOutput = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", parser=output_folder, help="Folder of the products, to see what is done."),
+    typer.Option(
+        metavar="DIR", parser=products_output, help="Folder or s3://bucket/prefix of the products, to see what is done."
+    ),
 ]
 Output = Annotated[
-    Path, typer.Option(metavar="DIR", parser=output_folder, help="Folder of the products, a static STAC catalogue.")
+    Path,
+    typer.Option(
+        metavar="DIR",
+        parser=products_output,
+        help="Folder or s3://bucket/prefix of the products, a static STAC catalogue.",
+    ),
 ]
 Splits = Annotated[
     str | None,

@@ -13,6 +13,7 @@ import typer
 
 from flows import options
 from flows.interrupts import check
+from pipeline.address import output_url
 
 if TYPE_CHECKING:
     from flows.request import AreaRequest, SceneRequest
@@ -61,7 +62,7 @@ def plan(
     given = dict(locals())
     with tempfile.TemporaryDirectory(prefix="decloud-plan-") as nowhere:
         # Checksums are remembered beside the products; where there are none yet, nothing is left behind.
-        given["output"] = output if output is not None and output.is_dir() else Path(nowhere)
+        given["output"] = output if output is not None and (output.is_dir() or output_url(output)) else Path(nowhere)
         request = options.build_request(given)
         from flows.execution import check_once
         from flows.run import tell_selection

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from catalogs.hrefs import is_remote
 from flows.request import AreaRequest, SceneRequest, make_request
+from pipeline.address import output_url
 from pipeline.errors import InvalidSettings, WriteFailed
+from pipeline.storage import storage_of
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ def write_record(run: str, request: AreaRequest | SceneRequest) -> RunRecord:
         raise WriteFailed(
             f"{path}: cannot be written ({error.strerror or error}); choose an --output that is writable"
         ) from error
+    if output_url(request.output) is not None:
+        # Also the first thing that is written to a bucket: one that may only be read is told before anything is computed.
+        storage_of(request.output).keep(path)
     return record
 
 

@@ -11,11 +11,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+)
 
 from catalogs.hrefs import absolute, is_remote
 from catalogs.sources import known_sources
 from flows.lookback import absolute_dates
+from pipeline.address import address, output_path
 from pipeline.errors import InvalidSettings
 from pipeline.hrefs import without_credentials
 from pipeline.settings import DecloudSettings, Resources, parse_bytes
@@ -36,6 +46,10 @@ def known_device(name: str) -> str:
 
 DeviceName = Annotated[str, AfterValidator(known_device)]
 """A device as on the command line."""
+
+
+OutputPath = Annotated[Path, BeforeValidator(output_path), PlainSerializer(address, return_type=str, when_used="json")]
+"""Where products go: a folder, or for `s3://bucket/prefix` the folder of work that stands for it; written as the user wrote it."""
 
 
 class ResourceRequest(BaseModel):
@@ -62,7 +76,9 @@ class Request(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    output: Path = Field(description="Folder of the products, a static STAC catalogue; made where it is missing")
+    output: OutputPath = Field(
+        description="Folder of the products, a static STAC catalogue, made where it is missing; or s3://bucket/prefix"
+    )
     settings: DecloudSettings = Field(default_factory=DecloudSettings, description="What decides the pixels")
     resources: ResourceRequest = Field(default_factory=ResourceRequest, description="What the run may use")
     overwrite: bool = Field(default=False, description="Make products again that are there already")

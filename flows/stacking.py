@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from catalogs.aoi import parse_aoi
 from flows.backfill_request import BackfillRequest
 from flows.ledger import WindowLine
+from pipeline.address import output_url
 from pipeline.errors import InvalidSettings, PipelineError
 
 if TYPE_CHECKING:
@@ -40,12 +41,14 @@ class Stack:
             if request.grid is not None:
                 raise InvalidSettings("--grid is the cube's: give --cube too")
             return None
+        if output_url(request.output) is not None:
+            raise InvalidSettings("--cube stacks products of a folder: give an --output that is one, or leave --cube away")
         from pipeline.cube import AreaGrid
         from pipeline.cube_layout import CubeLayout
-        from pipeline.cube_record import read_record
+        from pipeline.cube_store import CubeStore
 
         grid = AreaGrid.parse(request.grid, parse_aoi(request.aoi)) if request.grid is not None else None
-        former = read_record(request.cube)
+        former = CubeStore(request.cube).record()
         if former is not None:
             CubeLayout.of_record(former).check_grid(request.cube, grid)
         return cls(request.cube, Path(request.output), grid)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.ledger import Ledger, WindowScene, ledgers
+from pipeline.address import address
 from pipeline.errors import InvalidSettings
 from pipeline.folders import STAGING
 from pipeline.journal import Entry, latest
 from pipeline.publish import published_items
+from pipeline.storage import storage_of
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,12 @@ class FolderState:
 
 def read_state(output: Path) -> FolderState:
     """Look at a product folder. Raises InvalidSettings where it is none."""
-    if not output.is_dir():
-        raise InvalidSettings(f"{output}: no such folder; name the --output of a run")
+    if not storage_of(output).bring():
+        raise InvalidSettings(f"{address(output)}: no such folder; name the --output of a run")
     journal, published = latest(output), set(published_items(output))
     kept = ledgers(output)
     if not journal and not published and not kept:
-        raise InvalidSettings(f"{output}: holds no run and no product; name the --output of a run")
+        raise InvalidSettings(f"{address(output)}: holds no run and no product; name the --output of a run")
     scenes = [_state(entry, published) for entry in journal.values()]
     known = {entry.product for entry in journal.values()}
     # Products of earlier runs with other parameters, or whose journal was removed.

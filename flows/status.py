@@ -11,6 +11,7 @@ import typer
 
 from flows import options
 from flows.interrupts import told
+from pipeline.address import output_path
 
 if TYPE_CHECKING:
     from flows.state import FolderState
@@ -26,7 +27,10 @@ Exit status: 0 everything is done, 1 some scene has no product or some window of
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --output of earlier runs.", show_default=False)],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", parser=output_path, help="The --output of earlier runs.", show_default=False),
+    ],
     retry_failed: Annotated[  # noqa: FBT002 - a flag of the command line
         bool,
         typer.Option(

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.address import address
+
 if TYPE_CHECKING:
     from pipeline.journal import State
     from pipeline.runner import SceneOutcome
@@ -23,7 +25,7 @@ class Figures:
     seam_score: float | None = None
     """Gradient at tile borders against elsewhere; 1 = no seam, None where nothing was restored."""
     thumbnail: str = ""
-    """Path of the small picture, before and after."""
+    """Path or URL of the small picture, before and after."""
     remark: str = ""
     """Why none of the other dates was used, where there were some."""
     run_key: str = ""
@@ -118,11 +120,13 @@ def summarize(outcome: SceneOutcome, name: str) -> SceneSummary:
     figures = Figures(
         dict(product.provenance),
         product.item["properties"].get("declouder:seam_score"),
-        str(product.folder / thumbnail) if thumbnail else "",
+        address(product.folder / thumbnail) if thumbnail else "",
         _unused(product.item["properties"]),
         str(product.item["properties"].get("declouder:run_key", "")),
     )
-    return SceneSummary(outcome.scene, name, outcome.state, outcome.reason, outcome.seconds, str(product.path), figures)
+    return SceneSummary(
+        outcome.scene, name, outcome.state, outcome.reason, outcome.seconds, address(product.path), figures
+    )
 
 
 def _unused(properties: Mapping[str, Any]) -> str:

@@ -41,6 +41,9 @@ def output_path(text: str | Path) -> Path:
     >>> output_path("out/2023"), output_path("s3://bucket/a/b/").name
     (PosixPath('out/2023'), 's3%3A%2F%2Fbucket%2Fa%2Fb')
     """
+    if isinstance(text, Path):
+        # `Path("s3://bucket/a")` has lost a slash.
+        text = re.sub(r"^s3:/(?=[^/])", "s3://", str(text))
     if not is_url(text):
         return Path(text)
     name = quote(_checked(str(text)), safe="")

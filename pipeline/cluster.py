@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoints import IDENTITY, checkpoint_digest, checkpoint_paths
 from pipeline.cluster_worker import IgnoreInterrupts, Recipe, WorkerDiffers, differs, keep_checkpoint, software
-from pipeline.errors import ClusterFailed, InvalidSettings
+from pipeline.errors import ClusterFailed, InvalidSettings, WriteFailed
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -66,12 +66,18 @@ class Cluster:
         return bool(self.client.status == "running")
 
     def workers(self) -> dict[str, dict[str, Any]]:
-        """What the scheduler says of each worker, by address. Raises ClusterFailed."""
-        from distributed.comm.core import CommClosedError
+        """Name, threads and resources of each worker, by address. Raises ClusterFailed."""
+
+        # Sent by value: the scheduler needs no declouder. `Client.scheduler_info` is emptied by its own refresh now and then.
+        def listed(dask_scheduler: Any) -> dict[str, dict[str, Any]]:
+            return {
+                worker.address: {"name": worker.name, "threads": worker.nthreads, "resources": dict(worker.resources)}
+                for worker in dask_scheduler.workers.values()
+            }
 
         try:
-            found: dict[str, dict[str, Any]] = self.client.scheduler_info(n_workers=-1)["workers"]
-        except (OSError, TimeoutError, CommClosedError, RuntimeError, ValueError) as error:
+            found: dict[str, dict[str, Any]] = self.client.run_on_scheduler(listed)
+        except (OSError, TimeoutError, RuntimeError, ValueError) as error:
             raise self.lost() from error
         return found
 
@@ -79,8 +85,8 @@ class Cluster:
         """Tasks that the cluster does at a time, at least 1: its threads, or its GPUs."""
         workers = self.workers().values()
         if device == "cpu":
-            return max(sum(int(worker["nthreads"]) for worker in workers), 1)
-        return max(sum(int(worker.get("resources", {}).get(GPU, 0)) for worker in workers), 1)
+            return max(sum(int(worker["threads"]) for worker in workers), 1)
+        return max(sum(int(worker["resources"].get(GPU, 0)) for worker in workers), 1)
 
     def recipe(self, checkpoint: str, bands: tuple[str, ...]) -> Recipe:
         """What the workers are to be asked for. Raises InvalidSettings for a checkpoint that cannot be read."""
@@ -97,11 +103,15 @@ class Cluster:
                 return
             files = {path.name: path.read_bytes() for path in checkpoint_paths(recipe.checkpoint)}
             try:
-                self.client.run(keep_checkpoint, recipe.digest, files, workers=[worker])
-            except (OSError, TimeoutError, ValueError) as error:
-                # It may have gone meanwhile; then whoever gets the part now asks for itself.
-                if worker in self.workers():
-                    raise ClusterFailed(f"--dask {self.name}: {worker} did not take the checkpoint: {error}") from error
+                came = self.client.run(keep_checkpoint, recipe.digest, files, workers=[worker], on_error="return")
+            except (OSError, TimeoutError, RuntimeError, ValueError) as error:
+                raise self.lost() from error
+            failed = came.get(worker)
+            if isinstance(failed, WriteFailed):
+                raise failed
+            if isinstance(failed, Exception):
+                # It has gone meanwhile: whoever gets the part now asks for itself.
+                _log.info("checkpoint %s did not reach %s: %s", recipe.digest[:16], worker, failed)
                 return
             self._sent.add((worker, recipe.digest))
         _log.info("checkpoint %s sent to %s", recipe.digest[:16], worker)
@@ -191,7 +201,7 @@ class Cluster:
         if asked == "cpu":
             return asked
         workers = self.workers()
-        with_gpu = [name for name, worker in workers.items() if worker.get("resources", {}).get(GPU, 0) >= 1]
+        with_gpu = [name for name, worker in workers.items() if worker["resources"].get(GPU, 0) >= 1]
         seen = bool(with_gpu) and all(self.client.run(_sees_cuda, workers=with_gpu).values())
         if asked == "auto":
             return "cuda" if seen else "cpu"

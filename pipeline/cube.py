@@ -87,6 +87,7 @@ def append_products(cube: Path, products: Sequence[Path], *, grid: AreaGrid | No
         there = {identity(member) for step in steps for member in step.members}
         fresh = {member.source: sources.open(member) for member in members if identity(member) not in there}
         if not fresh:
+            store.tidy()
             return _state(cube, former, passed_over)
         layout = _layout(store.cube, former, list(fresh.values()), grid)
         if layout.resampling:
@@ -95,6 +96,7 @@ def append_products(cube: Path, products: Sequence[Path], *, grid: AreaGrid | No
             members = tuple(member for member in members if member.source not in outside)
         plan = arrange(steps, members, layout.fine if layout.resampling else None)
         if plan.unchanged(steps):
+            store.tidy()
             return _state(cube, former, passed_over)
         reordered = 0 if former is None else former.reordered + plan.reorders(steps)
         record = layout.record().model_copy(update={"reordered": reordered})

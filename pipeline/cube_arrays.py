@@ -1,6 +1,6 @@
 """The arrays of a cube: how they are cut into files, and everything in it that is not pixels.
 
-    bands, classes, percents   (time, y, x)   chunks of 1 x 512 x 512 in files of 1 x 2048 x 12288: a step never shares a file with another
+    bands, classes, percents   (time, y, x)   chunks of 1 x 512 x 512 in files of 1 x 1024 x 12288: a step never shares a file with another
     time                       (time,)        microseconds since 1970, UTC
     product_id, item_id        (time,)        of the product and its source; several of a merged day stand in the order of `source`, with blanks
     reflectance_scale, _offset (time,)        reflectance = DN * scale + offset
@@ -26,8 +26,8 @@ from pipeline.zarr_store import CHUNK, compressor, create_coordinates, grid_attr
 if TYPE_CHECKING:
     import zarr
 
-SHARD = (4 * CHUNK, 24 * CHUNK)
-"""Largest rows and columns of a file: six for a band of 10980 x 10980, 48 MiB each before compression."""
+SHARD = (2 * CHUNK, 24 * CHUNK)
+"""Largest rows and columns of a file: eleven for a band of 10980 x 10980, 24 MiB each before compression."""
 _TIMES = 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ALONG_TIME = "product_id item_id reflectance_scale reflectance_offset"

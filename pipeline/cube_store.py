@@ -56,7 +56,8 @@ class CubeStore:
     def held(self) -> Iterator[None]:
         """Wait for others that write the cube, clear away what a killed one left, and keep the rest waiting.
 
-        Any OSError inside becomes WriteFailed; what was begun is then removed, so that a full disk is not left fuller.
+        Any OSError inside becomes WriteFailed. After an error what was begun is removed, so that a full disk is not left fuller; after an
+        interruption finished steps stay for the next append.
         """
         try:
             self.cube.parent.mkdir(parents=True, exist_ok=True)
@@ -64,12 +65,17 @@ class CubeStore:
                 self._recover()
                 try:
                     yield
-                except OSError:
+                except BaseException as error:
                     remove_tree(self._next)
-                    remove_tree(self._steps)
+                    if isinstance(error, Exception):
+                        remove_tree(self._steps)
                     raise
         except OSError as error:
             raise write_failed(error, self.cube, option="--cube") from error
+
+    def tidy(self) -> None:
+        """Remove what a process left that was killed after its commit. Only where there is nothing to append."""
+        remove_tree(self._steps)
 
     def stage(self, key: str, arrays: Arrays, source: StepSource) -> Path:
         """Write the pixels of one step to the disk and read them back; return their folder.

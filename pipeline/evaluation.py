@@ -36,6 +36,7 @@ from pipeline.heldout import HeldOut, HeldOutPlace, LeftOut
 from pipeline.images import ImageReader
 from pipeline.product import software_version
 from pipeline.progress import Progress, silent
+from pipeline.report_methods import ANCHORS, ANCHORS_POOLED
 from pipeline.scoretable import ScoreTable
 from pipeline.settings import DecloudSettings
 from pipeline.trust import Trust
@@ -46,9 +47,6 @@ WORKERS = 2
 SCHEMA_VERSION = 1
 STAGE = "evaluate"
 """What progress is told as; its counts are cases, those to come estimated from the tables."""
-ANCHOR = {"psnr": 30.14, "ssim": 0.809, "cc": 0.799, "rmse": 0.064, "psnr_pooled": 17.8}
-"""Of a student's reproduction of the method, means over 14 RGB images of 256 x 256, by a protocol whose truth may hold clouds: what the protocol `seed`
-stands beside. Which variant of SSIM is not known."""
 SSIM = {
     "ssim_same": "Gaussian window 11 x 11, sigma 1.5, C1 1e-4, C2 9e-4, mean over bands; windows over the border, zeros beyond it (as UnCRtainTS)",
     "ssim_valid": "the same; only windows wholly inside the image (as torchmetrics)",
@@ -301,5 +299,5 @@ def _settings(sets: Mapping[str, tuple[str, ...]], limit: int | None) -> dict[st
         "least_pixels": cases.LEAST_PIXELS,
         "cover_classes": list(cases.COVERS),
         "near": NEAR,
-        "seed_anchor": ANCHOR,
+        "seed_anchor": ANCHORS | {f"{name}_pooled": value for name, value in ANCHORS_POOLED.items()},
     }

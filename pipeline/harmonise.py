@@ -28,7 +28,7 @@ FEWEST = 50
 CHANGE = (0.01, 0.001)
 """Reflectance, mean of all bands, by which ground may grow brighter, and by how much more for each day between the dates: beyond that it is light
 that cloud has scattered into the gaps. From twice as much on nothing of it is believed."""
-LITTLE, LEAST_TRUST = 0.1, 0.5
+LITTLE, LEAST_TRUST = 0.05, 0.5
 """Share of a scene below which its clear pixels are too few to be trusted in full, and how far they are trusted at the least."""
 GAINS = (0.5, 2.0)
 """Bounds of the gain."""
@@ -80,7 +80,7 @@ def trust_in(brighter: float, clear: float, days: float) -> float:
     brought to its level, a clear date of the same week is further from the ground than as it was.
 
     >>> trust_in(0.005, 0.8, 2), trust_in(0.035, 0.2, 5), trust_in(0.035, 0.2, 0), trust_in(0, 0.02, 5)
-    (1.0, 0.0, 1.0, 0.6)
+    (1.0, 0.0, 1.0, 0.7)
     """
     believed = CHANGE[0] + CHANGE[1] * abs(days)
     plausible = 1.0 if abs(days) < 0.5 else min(max(2 - brighter / believed, 0.0), 1.0)

@@ -2,20 +2,29 @@
 
 States: planned, running, done, unchanged (was done before), failed (a retry may help), invalid (it will not),
 interrupted (stopped from outside; blocks so far are kept). A scene that is `running` in the journal of a process that
-is no longer there reads as interrupted.
+is no longer there reads as interrupted; of a process of another machine nothing is known, so it stays `running`.
+
+The journal is written on this machine. Where the products go to a bucket it lies in the folder of work, and the bucket gets a copy
+after each change (`runs/`), from which `decloud status` on another machine reads.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from pipeline.errors import WriteFailed
+from pipeline.address import output_url
+from pipeline.errors import PipelineError, WriteFailed
+from pipeline.storage import storage_of
+
+_log = logging.getLogger(__name__)
 
 State = Literal["planned", "running", "done", "unchanged", "failed", "invalid", "interrupted"]
 
@@ -35,6 +44,8 @@ class Entry:
     """Id of the product, where there is one."""
     seconds: float | None = None
     pid: int = 0
+    host: str = ""
+    """The machine on which `pid` counts."""
 
 
 class Journal:
@@ -43,6 +54,7 @@ class Journal:
     def __init__(self, output: Path, run: str | None = None) -> None:
         """Open the journal of a new run below the product folder `output`."""
         self.run = run or f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{os.getpid()}"
+        self._output = output
         self.path = output / "runs" / f"{self.run}.jsonl"
 
     def write(
@@ -50,7 +62,7 @@ class Journal:
     ) -> Entry:
         """Append a line and flush it to the disk. Raises WriteFailed when that cannot be done."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        entry = Entry(now, self.run, scene, state, reason, product, seconds, os.getpid())
+        entry = Entry(now, self.run, scene, state, reason, product, seconds, os.getpid(), platform.node())
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
@@ -61,7 +73,19 @@ class Journal:
             raise WriteFailed(
                 f"{self.path}: journal not written ({error.strerror or error}); choose an --output that is writable"
             ) from error
+        # Scenes that are only planned are told with the first that runs.
+        if state != "planned":
+            self._copy()
         return entry
+
+    def _copy(self) -> None:
+        """Keep the journal where the products are too, where that is a bucket; what fails now is made up for by the next line."""
+        if output_url(self._output) is None:
+            return
+        try:
+            storage_of(self._output).keep(self.path)
+        except PipelineError as error:
+            _log.warning("%s; the journal is whole in %s", error, self.path)
 
 
 def entries(output: Path) -> Iterator[Entry]:
@@ -87,7 +111,7 @@ def last_lines(output: Path) -> dict[str, Entry]:
 
 
 def _as_it_is(entry: Entry) -> Entry:
-    if entry.state != "running" or _alive(entry.pid):
+    if entry.state != "running" or entry.host not in ("", platform.node()) or _alive(entry.pid):
         return entry
     reason = "the process ended before the scene was done; run again, finished blocks are kept"
     return Entry(**{**asdict(entry), "state": "interrupted", "reason": reason})

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from odc.geo.geobox import GeoBox
 
 from catalogs.item import SceneItem
+from pipeline.abandoned import remove_abandoned
 from pipeline.checkpoints import IDENTITY, checkpoint_digest
 from pipeline.folders import CACHE
 from pipeline.hrefs import without_credentials
 from pipeline.layers import Layer, cloudmask_layer, confidence_layer, provenance_layer
 from pipeline.preview import Preview
 from pipeline.product import ModelRecord, Product, ProductRecord, ReferenceRecord
-from pipeline.publish import is_published, publish, read_item
+from pipeline.publish import is_published, publish, read_item, see_linked
 from pipeline.publish import products_of as products_of
 from pipeline.stac_item import build_item
 
@@ -41,6 +42,8 @@ def find_product(output: Path, name: str) -> Product | None:
     """The published product called `name`, or None where there is none or one of its files is not what it was."""
     if not is_published(output, name, cache=output / CACHE):
         return None
+    # A run that ended between the item and the catalogue has left it without a link.
+    see_linked(output, name)
     item = read_item(output, name)
     return None if item is None else Product(name, output / name, item, unchanged=True)
 
@@ -132,6 +135,7 @@ class Output:
             created=datetime.now(UTC),
         )
         folder = publish(self._build, self._output, build_item(record), overwrite=overwrite, cache=self._output / CACHE)
+        remove_abandoned(self._output)
         return Product(self._name, folder, read_item(self._output, self._name) or {})
 
     def _open_sink(self, resources: Resources) -> Sink:

@@ -19,6 +19,7 @@ from odc.geo.geobox import GeoBox
 from pipeline.lookup import inside, nearest
 
 _ALIGNED = 0.01  # pixels
+_ROWS = 128
 Window = tuple[slice, slice]
 
 
@@ -30,7 +31,7 @@ class Placement:
     """Rows and columns of the source that are needed."""
     target: Window
     """Rows and columns of the stripe that they may fill."""
-    index: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None
+    index: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None
     """For each pixel of `target` its row and column in `source`; None where pixels are copied as they are."""
     holds: NDArray[np.bool_] | None = None
     """Pixels of `target` whose centre lies in the source; None: all."""
@@ -54,15 +55,32 @@ def place(source: GeoBox, stripe: GeoBox) -> Placement | None:
     target = _reach(source, stripe)
     if target is None:
         return None
-    found = np.broadcast_arrays(*nearest(source, stripe, *target))
-    holds = inside(found[0], found[1], source.shape)
+    index, holds = _nearest(source, stripe, target)
     if not holds.any():
         return None
-    first = [int(axis[holds].min()) for axis in found]
-    last = [int(axis[holds].max()) for axis in found]
-    index = tuple(np.clip(axis, low, high) - low for axis, low, high in zip(found, first, last, strict=True))
-    window = (slice(first[0], last[0] + 1), slice(first[1], last[1] + 1))
-    return Placement(window, target, (index[0], index[1]), holds)
+    window = []
+    for axis in index:
+        first, last = int(axis[holds].min()), int(axis[holds].max())
+        np.clip(axis, first, last, out=axis)
+        axis -= first
+        window.append(slice(first, last + 1))
+    return Placement((window[0], window[1]), target, index, holds)
+
+
+def _nearest(
+    source: GeoBox, stripe: GeoBox, target: Window
+) -> tuple[tuple[NDArray[np.int32], NDArray[np.int32]], NDArray[np.bool_]]:
+    """Row and column in `source` of each pixel of `target`, and whether it has one; a few rows at a time, to bound memory."""
+    rows, cols = target
+    shape = rows.stop - rows.start, cols.stop - cols.start
+    index, holds = (np.empty(shape, np.int32), np.empty(shape, np.int32)), np.empty(shape, np.bool_)
+    for first in range(0, shape[0], _ROWS):
+        part = slice(first, min(first + _ROWS, shape[0]))
+        found = nearest(source, stripe, slice(rows.start + part.start, rows.start + part.stop), cols)
+        holds[part] = inside(found[0], found[1], source.shape)
+        for axis, position in zip(index, found, strict=True):
+            axis[part] = position
+    return index, holds
 
 
 def aligned(source: GeoBox, target: GeoBox) -> tuple[int, int] | None:

@@ -6,16 +6,20 @@ Done means a valid item and files that have the checksums that it states. Where 
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.address import address
-from pipeline.errors import WriteFailed
+from catalogs.errors import CatalogError
+from catalogs.objects import read_object
+from pipeline.address import address, is_url
+from pipeline.errors import PipelineError, ReadFailed, WriteFailed
 from pipeline.storage import storage_of
 
+_log = logging.getLogger(__name__)
 _KEY = re.compile(r"[0-9a-f]{10}")
 
 
@@ -75,6 +79,24 @@ def products_of(output: Path, scene: str) -> list[str]:
             if properties.get("declouder:source") == scene:
                 found.append((str(properties.get("created", "")), name))
     return [name for _, name in sorted(found)]
+
+
+def see_linked(output: Path, item_id: str) -> None:
+    """See that the catalogue links a product that is there. One that cannot be written stays as it is, which is logged."""
+    try:
+        storage_of(output).see_linked(item_id)
+    except PipelineError as error:
+        _log.warning("%s: the product %s is there, but not in the catalogue", error, item_id)
+
+
+def read_file(place: str) -> bytes:
+    """Content of a product's file, by path or `s3://` URL. Raises ReadFailed."""
+    try:
+        return read_object(place) if is_url(place) else Path(place).read_bytes()
+    except CatalogError as error:
+        raise ReadFailed(str(error)) from None
+    except OSError as error:
+        raise ReadFailed(f"{place}: cannot be read: {error.strerror or error}") from error
 
 
 def rebuild_catalog(output: Path) -> None:

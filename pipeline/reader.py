@@ -6,14 +6,16 @@ a pool of open datasets for each file: a read borrows one, or opens one more, an
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -24,31 +26,34 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
+from rasterio.session import DummySession
 from rasterio.windows import Window
 
+from catalogs.errors import SourceUnavailable
+from catalogs.remote import gdal_options, is_gone, redact_logs, shown, vsi_path, waits, why_not_opened
+from catalogs.sources import signed
 from pipeline.errors import InvalidScene, PipelineError, ReadFailed
 from pipeline.integrity import check_file
 
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
 _REMOTE_PREFIXES = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsiswift", "/vsioss", "/vsiwebhdfs")
-_GONE = ("response code: 404", "response code: 403", "response code: 410", "does not exist", "no such file")
 
 # One decoding thread: with more, JP2OpenJPEG decodes ahead in threads whose errors GDAL only prints, and a broken tile
 # comes back as zeros. Bands and blocks are read in parallel instead.
 # The block cache is GDAL's own, 5 % of the machine's memory where nobody says otherwise: blocks are read once.
-_LOCAL: dict[str, Any] = {"GDAL_NUM_THREADS": "1", "GDAL_CACHEMAX": 64 << 20}
-# A listing of the remote folder costs a request per file, and no sidecar of a product is wanted from there.
-_REMOTE = _LOCAL | {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MAX_RETRY": "3",
-    "GDAL_HTTP_RETRY_DELAY": "1",
-}
+_OPTIONS: dict[str, Any] = {"GDAL_NUM_THREADS": "1", "GDAL_CACHEMAX": 64 << 20}
 
+_UNCLEAR = ("not recognized", "Range downloading not supported")
 _STRIP = 2_000_000  # pixels of a band read at once for thinning; at least a row of blocks
 # Real formats only: a VRT or a WMS description named `B02.tif` would read whatever file or address it names.
 _DRIVERS = ("GTiff", "JP2OpenJPEG", "HFA", "ENVI", "PNG")
 
 # warnings.catch_warnings changes the whole process, hence one thread at a time.
-_warnings_lock = threading.Lock()
+_warnings_lock = threading.RLock()
+
+redact_logs()
 
 
 def is_remote(href: str) -> bool:
@@ -120,19 +125,7 @@ class BandReader:
         if path is not None and not path.is_file():
             what = "is a folder, not a raster file" if path.is_dir() else "no such file"
             raise InvalidScene(f"{href}: {what}: check the path, or fetch the file again")
-        with _warnings_lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with self._borrow(href) as dataset:
-                header = Header(
-                    shape=dataset.shape,
-                    transform=dataset.transform,
-                    crs=dataset.crs,
-                    dtypes=dataset.dtypes,
-                    nodata=dataset.nodatavals,
-                    descriptions=dataset.descriptions,
-                    tags=dataset.tags(),
-                )
-                blocks_end = _blocks_end(dataset) if path is not None and dataset.driver == "GTiff" else None
+        header, blocks_end = self._with(href, _header)
         if path is not None:
             check_file(path, blocks_end)
         return header
@@ -142,7 +135,8 @@ class BandReader:
 
         Raises ValueError for a window outside the file, InvalidScene or ReadFailed where the pixels cannot be had.
         """
-        with self._borrow(href) as dataset:
+
+        def work(dataset: DatasetReader) -> NDArray[Any]:
             height, width = dataset.shape
             if not (0 <= rows.start < rows.stop <= height and 0 <= cols.start < cols.stop <= width):
                 raise ValueError(f"{href}: window rows {rows}, cols {cols} is not inside {height} x {width} pixels")
@@ -151,6 +145,8 @@ class BandReader:
                 pixels: NDArray[Any] = dataset.read(index, window=window)
                 return pixels
 
+        return self._with(href, work)
+
     def read_decimated(self, href: str, index: int, step: int) -> NDArray[Any]:
         """Band `index` thinned to every `step`-th pixel, (ceil(rows / step), ceil(cols / step)), in the file's type.
 
@@ -158,17 +154,33 @@ class BandReader:
         """
         if step < 1:
             raise ValueError(f"step {step} must be at least 1")
-        with self._borrow(href) as dataset, _reading(href, f"every {step}th pixel"):
-            if any(1 < factor <= step for factor in dataset.overviews(index)):
-                shape = (math.ceil(dataset.height / step), math.ceil(dataset.width / step))
-                pixels: NDArray[Any] = dataset.read(index, out_shape=shape)
-                return pixels
-            return _every(dataset, index, step)
+
+        def work(dataset: DatasetReader) -> NDArray[Any]:
+            with _reading(href, f"every {step}th pixel"):
+                if any(1 < factor <= step for factor in dataset.overviews(index)):
+                    shape = (math.ceil(dataset.height / step), math.ceil(dataset.width / step))
+                    pixels: NDArray[Any] = dataset.read(index, out_shape=shape)
+                    return pixels
+                return _every(dataset, index, step)
+
+        return self._with(href, work)
+
+    def _with(self, href: str, work: Callable[[DatasetReader], _T]) -> _T:
+        """What `work` makes of the open file; what may pass is tried again from the opening on, with growing waits."""
+        for wait in waits() if is_remote(href) else ():
+            try:
+                with self._borrow(href) as dataset:
+                    return work(dataset)
+            except ReadFailed as error:
+                _log.warning("%s; trying again in %.1f s", error, wait)
+                time.sleep(wait)
+        with self._borrow(href) as dataset:
+            return work(dataset)
 
     @contextmanager
     def _borrow(self, href: str) -> Iterator[DatasetReader]:
         """An open dataset for this thread alone; it returns to the pool unless something went wrong with it."""
-        with rasterio.Env(**(_REMOTE if is_remote(href) else _LOCAL)):
+        with _environment(href):
             with self._lock:
                 epoch = self._epoch
                 pool = self._idle.get(href)
@@ -207,20 +219,48 @@ def _every(dataset: DatasetReader, index: int, step: int) -> NDArray[Any]:
     return pixels
 
 
+def _environment(href: str, *, sidecars: bool = False) -> rasterio.Env:
+    if not is_remote(href):
+        return rasterio.Env(**_OPTIONS)
+    # GDAL finds credentials by itself; rasterio's sessions would bring others.
+    return rasterio.Env(session=DummySession(), **_OPTIONS, **gdal_options(sidecars=sidecars))
+
+
 def _open(href: str) -> DatasetReader:
     try:
-        if not is_remote(href):
-            return DatasetReader(href, driver=list(_DRIVERS))
-        # `rasterio.open` finds the credentials of a bucket, but takes no list of drivers.
-        dataset: DatasetReader = rasterio.open(href)
-        if dataset.driver not in _DRIVERS:
-            dataset.close()
-            raise InvalidScene(
-                f"{href}: a file of GDAL's {dataset.driver} format is not read from afar; use {_DRIVERS[0]}"
-            )
-        return dataset
+        with _warnings_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            if not is_remote(href):
+                return DatasetReader(href, driver=list(_DRIVERS))
+            path = vsi_path(signed(href))
+            dataset = DatasetReader(path, driver=list(_DRIVERS))
+            if dataset.crs is None:
+                # Its grid may stand in a file beside it.
+                dataset.close()
+                with _environment(href, sidecars=True):
+                    dataset = DatasetReader(path, driver=list(_DRIVERS))
+            return dataset
+    except SourceUnavailable as error:
+        raise ReadFailed(shown(str(error))) from error
     except (RasterioError, OSError) as error:
         raise _translated(href, "cannot be opened", error) from error
+
+
+def _header(dataset: DatasetReader) -> tuple[Header, int | None]:
+    """The header, and the first byte behind the last block of a local TIFF."""
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        header = Header(
+            shape=dataset.shape,
+            transform=dataset.transform,
+            crs=dataset.crs,
+            dtypes=dataset.dtypes,
+            nodata=dataset.nodatavals,
+            descriptions=dataset.descriptions,
+            tags=dataset.tags(),
+        )
+    local = not dataset.name.startswith(_REMOTE_PREFIXES) and "://" not in dataset.name
+    return header, _blocks_end(dataset) if local and dataset.driver == "GTiff" else None
 
 
 @contextmanager
@@ -232,10 +272,15 @@ def _reading(href: str, window: str) -> Iterator[None]:
 
 
 def _translated(href: str, what: str, error: BaseException) -> PipelineError:
-    cause = " ".join(str(error.__cause__ or error).split())
-    if is_remote(href) and not any(text in cause.lower() for text in _GONE):
-        return ReadFailed(f"{href}: {what}, perhaps only now: {cause}")
-    return InvalidScene(f"{href}: {what}, the file is missing, truncated or damaged: {cause}")
+    cause = shown(" ".join(str(error.__cause__ or error).split()))
+    if not is_remote(href):
+        return InvalidScene(f"{href}: {what}, the file is missing, truncated or damaged: {cause}")
+    may_pass = not is_gone(cause)
+    if may_pass and any(text in cause for text in _UNCLEAR):
+        may_pass, cause = why_not_opened(href)
+    if may_pass:
+        return ReadFailed(f"{shown(href)}: {what}, perhaps only now: {cause}")
+    return InvalidScene(f"{shown(href)}: {what}, it is missing, damaged or not yours to read: {cause}")
 
 
 def _blocks_end(dataset: DatasetReader) -> int | None:

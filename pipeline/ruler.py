@@ -78,13 +78,13 @@ class Ruler:
         if ((prediction != image) & self.clear).any():
             comparison = Comparison(prediction, image, self.clear)
             bands = comparison.bands(self.clear)
-            return Measures(sum(bands, Moments()) + _angles(comparison, self.clear), bands)
+            return Measures(sum(bands, Moments()) + comparison.angles(self.clear), bands)
         # The rule, since composition leaves these pixels alone: measured once for all methods.
         wanted = tuple(channels)
         if wanted not in self._same:
             comparison = Comparison(image, image, self.clear)
             bands = comparison.bands(self.clear)
-            self._same[wanted] = Measures(sum(bands, Moments()) + _angles(comparison, self.clear), bands)
+            self._same[wanted] = Measures(sum(bands, Moments()) + comparison.angles(self.clear), bands)
         return self._same[wanted]
 
 
@@ -120,13 +120,4 @@ class Taken:
         return found
 
     def _angles_of(self, comparison: Comparison) -> dict[int, Moments]:
-        return {code: _angles(comparison, where) for code, where in self._ruler.cells.items()}
-
-
-def _angles(comparison: Comparison, where: NDArray[np.bool_]) -> Moments:
-    """The spectral angles over some pixels, and nothing else."""
-    angle, nonzero = comparison.angle
-    chosen = where if comparison.whole else where & comparison.finite.all(axis=0)
-    counted = chosen & nonzero
-    spectra = int(counted.sum())
-    return Moments(angle=float(angle[counted].sum()), spectra=spectra, zero_spectra=int(chosen.sum()) - spectra)
+        return {code: comparison.angles(where) for code, where in self._ruler.cells.items()}

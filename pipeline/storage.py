@@ -45,8 +45,8 @@ class Storage(Protocol):
         """Make `catalog.json` anew from all items. Raises ReadFailed, WriteFailed."""
         ...
 
-    def read_file(self, name: str) -> bytes:
-        """Content of a file, named relative to the output. Raises ReadFailed."""
+    def see_linked(self, name: str) -> None:
+        """See that the catalogue links the product `name`, which is there. Raises ReadFailed, WriteFailed."""
         ...
 
     def keep(self, path: Path) -> None:

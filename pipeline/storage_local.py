@@ -80,12 +80,15 @@ class LocalStorage:
         """Write `catalog.json` from all folders."""
         self._write_catalog(None)
 
-    def read_file(self, name: str) -> bytes:
-        """Content of a file below the output. Raises ReadFailed."""
+    def see_linked(self, name: str) -> None:
+        """See that the catalogue links the product `name`; it is read, and written only where it does not."""
+        if name in (self._linked() or ()):
+            return
         try:
-            return (self.output / name).read_bytes()
+            with _lock(self.output):
+                self._link(name)
         except OSError as error:
-            raise ReadFailed(f"{self.output / name}: cannot be read: {error.strerror or error}") from error
+            raise write_failed(error, self.output / CATALOG) from error
 
     def keep(self, path: Path) -> None:
         """Journals and records are written where they stay."""
@@ -96,10 +99,13 @@ class LocalStorage:
 
     def _link(self, name: str) -> None:
         """See that the catalogue links the product `name`, which was just looked at."""
-        known = None
-        with contextlib.suppress(OSError):
-            known = linked((self.output / CATALOG).read_bytes())
+        known = self._linked()
         self._write_catalog(None if known is None else known - {name})
+
+    def _linked(self) -> set[str] | None:
+        with contextlib.suppress(OSError):
+            return linked((self.output / CATALOG).read_bytes())
+        return None
 
     def _write_catalog(self, known: set[str] | None) -> None:
         names = up_to_date(known, self.names(), lambda name: self.read_item(name) is not None)

@@ -21,7 +21,7 @@ from pipeline.address import scratch
 from pipeline.bucket import Bucket, Changed, Stored, tag_of
 from pipeline.catalogue import CATALOG, as_text, catalogue, linked, up_to_date
 from pipeline.checksums import MANIFEST, differences, listed_in, seal
-from pipeline.errors import InvalidSettings, ReadFailed, WriteFailed
+from pipeline.errors import InvalidSettings, WriteFailed
 from pipeline.sink import write_failed
 from pipeline.storage_local import complete_item
 
@@ -106,12 +106,11 @@ class ObjectStorage:
         """Write `catalog.json` from all items."""
         self._write_catalog(anew=True)
 
-    def read_file(self, name: str) -> bytes:
-        """Content of an object, named relative to the output."""
-        content = self._bucket.read(name)
-        if content is None:
-            raise ReadFailed(f"{self.url}/{name}: is not there any more")
-        return content
+    def see_linked(self, name: str) -> None:
+        """See that the catalogue links the product `name`; it is read, and written only where it does not."""
+        text = self._bucket.read(CATALOG)
+        if text is None or name not in (linked(text) or ()):
+            self._link(name)
 
     def keep(self, path: Path) -> None:
         """Put a copy of a local journal or record into the bucket."""
@@ -128,7 +127,7 @@ class ObjectStorage:
             local = self.work / _RUNS / name
             # Lines are only ever added to a journal, and a record is written once: the longer one knows more.
             if not local.exists() or local.stat().st_size < stored.size:
-                content = self.read_file(f"{_RUNS}/{name}")
+                content = self._bucket.read(f"{_RUNS}/{name}") or b""
                 _own_folder(scratch())
                 local.parent.mkdir(parents=True, exist_ok=True)
                 beside = local.with_name(f".{name}.{os.getpid()}.part")

@@ -214,8 +214,7 @@ def _gallery(
     for kind, (places, said) in shown.items():
         yield from (f"### {kind.capitalize()}", "", f"{KINDS[kind].what.capitalize()}. {said}", "")
         for one in places:
-            yield f"![{cell(kind)}, {one.rank}: input, prediction, truth, error]({folder}/{one.file})"
-            yield ""
+            yield from _picture(f"{cell(kind)}, {one.rank}", folder, one.file)
             yield f"**{one.rank.capitalize()}.** {cell(captions[one.file].text)} ({cell(one.line)})"
             yield ""
 
@@ -226,18 +225,20 @@ def _scene_pictures(inputs: Inputs, folder: str, others: Mapping[str, str]) -> I
     if drawn:
         yield from ("### Whole scenes", "")
     for name in drawn:
-        yield f"![Whole scene: input, prediction, truth, error]({folder}/{others[name]})"
-        yield ""
+        yield from _picture("Whole scene", folder, others[name])
         yield f"`{cell(scenes[name]['truth'])}` under the clouds of `{cell(scenes[name]['clouds_of'])}`."
         yield ""
+
+
+def _picture(what: str, folder: str, file: str) -> tuple[str, str]:
+    return f"![{what}: input, prediction, truth, error]({folder}/{file})", ""
 
 
 def _failures(inputs: Inputs, folder: str, others: Mapping[str, str]) -> Iterator[str]:
     yield from ("## Known failures", "")
     for failure in inputs.words.failures:
         yield from (f"### {cell(failure.title)}", "", failure.text.strip(), "")
-        yield f"![{cell(failure.title)}: input, prediction, truth, error]({folder}/{others[failure.image]})"
-        yield ""
+        yield from _picture(cell(failure.title), folder, others[failure.image])
     if not inputs.words.failures:
         yield from ("None written down yet.", "")
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
+import subprocess
+import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -138,3 +144,29 @@ def serve_folder() -> Iterator[Callable[[Path], str]]:
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries without long waits."""
     monkeypatch.setattr("catalogs.connection.PATIENCE", Patience(first_wait=0.01, seed="test"))
+
+
+@pytest.fixture(scope="session")
+def rustac(shared_data: Path) -> Iterator[str]:
+    """URL of a server of rustac, a STAC API in memory, that holds the five items of the test catalogue."""
+    program = shutil.which("rustac", path=str(Path(sys.executable).parent)) or shutil.which("rustac")
+    if program is None:
+        pytest.skip("rustac is not installed: pip install rustac")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    items = sorted((shared_data / "stac" / "earth-search" / "sentinel-2-l2a").glob("*/*.json"))
+    command = [program, "serve", "--create-collections", "--addr", address, *map(str, items)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"http://{address}/", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, "rustac ended"
+                time.sleep(0.05)
+        yield f"http://{address}/"
+    finally:
+        server.terminate()
+        server.wait(10)

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -27,32 +22,6 @@ from tests.catalogs.conftest import make_item, serving
 
 CROATIA = parse_aoi("15.2,45.2,16.2,45.9")
 AUGUST = parse_dates("2023-08-01/2023-08-31")
-
-
-@pytest.fixture(scope="module")
-def rustac(shared_data: Path) -> Iterator[str]:
-    """URL of a rustac server that holds the five items of the test catalogue."""
-    program = shutil.which("rustac", path=str(Path(sys.executable).parent)) or shutil.which("rustac")
-    if program is None:
-        pytest.skip("rustac is not installed: pip install rustac")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    items = sorted((shared_data / "stac" / "earth-search" / "sentinel-2-l2a").glob("*/*.json"))
-    command = [program, "serve", "--create-collections", "--addr", address, *map(str, items)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(f"http://{address}/", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None, "rustac ended"
-                time.sleep(0.05)
-        yield f"http://{address}/"
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 @pytest.mark.parametrize("page", [1, 2, 100])

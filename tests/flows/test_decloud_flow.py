@@ -235,4 +235,7 @@ def test_the_deployments_find_their_flows(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(root)
     entries = yaml.safe_load((root / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
     found = {entry["name"]: load_flow_from_entrypoint(entry["entrypoint"]).name for entry in entries}
-    assert found == {"scheduled": "decloud-aoi", "train": "train", "evaluate": "evaluate"}
+    assert found == {
+        "scheduled": "decloud-aoi", "window": "decloud-aoi", "backfill": "backfill", "build-pairs": "build-pairs",
+        "train": "train", "evaluate": "evaluate",
+    }  # fmt: skip

@@ -315,7 +315,7 @@ def test_the_deployments_are_there_after_deploying_and_have_a_form(server: str, 
         assert train.concurrency_options is not None
         assert train.concurrency_options.collision_strategy == "ENQUEUE"
         assert train.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
-        assert found["scheduled"].work_pool_name == "cpu"
+        assert found["scheduled"].work_pool_name == "gpu"
 
         forms = train.parameter_openapi_schema["definitions"]
         assert forms["TrainRequest"]["properties"]["preset"]["enum"] == ["tiny", "small", "base", "seed"]

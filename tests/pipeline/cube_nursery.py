@@ -2,7 +2,8 @@
 
 Reads lines `stop cube product...` and answers `pid`, then `status events commit`: the child's exit status (negative: killed by that
 signal), how many events on the file system it saw, and which of them was the last before the commit. With `stop` above 0 the child kills
-itself with SIGKILL right before that event, wherever zarr's threads and ours happen to be then.
+itself with SIGKILL right before that event, wherever zarr's threads and ours happen to be then; with -1 right before the commit, with -2
+right before the first event after it, and so on.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def child(stop: int, cube: Path, products: list[Path], report: int) -> None:
             seen[0] = next(count)
             if event == "ctypes.dlsym" and "renameat2" in arguments:
                 seen[1] = seen[0]
-            if seen[0] == stop:
+            after = seen[0] - seen[1] if seen[1] else -1
+            if seen[0] == stop or (stop < 0 and after == -stop - 1):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)

@@ -25,9 +25,15 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from catalogs.aoi import parse_aoi
+from catalogs.dates import parse_dates
+from catalogs.query import Query
+from catalogs.search import search
 from pipeline import durable
-from pipeline.cube import CubeState, append_products, read_cube_state
+from pipeline.cube import AreaGrid, CubeState, append_products, read_cube_state
+from pipeline.engine import decloud_scene
 from pipeline.errors import InvalidScene, InvalidSettings, ReadFailed, WriteFailed
+from pipeline.settings import DecloudSettings
 from tests.pipeline.made_cube import DAY, NODATA, files_of, made_pixels, made_product, opened
 
 GROUPS = {36: "r10m", 18: "r20m", 6: "r60m"}
@@ -184,12 +190,12 @@ def test_nodata_is_that_of_the_products(tmp_path, nodata):
 
 def test_files_are_cut_by_step_whatever_the_size(tmp_path):
     rng = np.random.default_rng(0)
-    shape = (2052, 540)
+    shape = (1032, 540)
     pixels = {"B02": rng.integers(1, 99, shape, np.uint16), "provenance": np.ones(shape, np.uint8)}
     cube = tmp_path / "cube.zarr"
     append_products(cube, [made_product(tmp_path / "out", "S2_0", pixels)])
     array = zarr.open_array(cube, path="r10m/B02", mode="r")
-    assert (array.chunks, array.shards) == ((1, 512, 512), (1, 2048, 1024))
+    assert (array.chunks, array.shards) == ((1, 512, 512), (1, 1024, 1024))
     assert sorted(path.name for path in (cube / "r10m/B02").iterdir()) == ["c.0.0.0", "c.0.1.0", "zarr.json"]
     np.testing.assert_array_equal(array[0], pixels["B02"])
 
@@ -475,3 +481,66 @@ def test_nodata_of_every_layer_is_stated(tmp_path, series):
     append_products(tmp_path / "cube.zarr", series[1:2])
     for name, array in opened(tmp_path / "cube.zarr").items():
         assert array.attrs["nodata"] == NODATA.get(name.split("/")[1], 0)
+
+
+def test_opening_reads_metadata_and_coordinates_only(tmp_path, series, monkeypatch):
+    """However many steps and pixels there are: that is what keeps it under two seconds."""
+    append_products(tmp_path / "cube.zarr", series[:3])
+    real, keys = zarr.storage.LocalStore.get, []
+
+    async def note(self, key, *arguments, **named):
+        keys.append(key)
+        return await real(self, key, *arguments, **named)
+
+    monkeypatch.setattr(zarr.storage.LocalStore, "get", note)
+    with xr.open_zarr(tmp_path / "cube.zarr", group="r10m") as data:
+        assert data.sizes["time"] == 3
+    chunks = {key for key in keys if not key.endswith((".json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"))}
+    assert chunks <= {f"r10m/{name}/c/0" for name in ("time", "x", "y")} | {"r10m/spatial_ref/c"}
+    assert len(keys) < 16
+
+
+def test_a_disk_that_is_mounted_read_only(tmp_path, series):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    if (
+        os.geteuid() != 0
+        or shutil.which("mount") is None
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("cannot mount a small disk here")
+    try:
+        append_products(disk / "cube.zarr", series[:1])
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        with pytest.raises(WriteFailed, match=r"cube\.zarr: no permission to write: choose another --cube"):
+            append_products(disk / "cube.zarr", series[1:2])
+        assert read_cube_state(disk / "cube.zarr").products == (series[0].name,)
+        assert_holds(disk / "cube.zarr", [0])
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_real_scenes_as_the_engine_publishes_them(tmp_path, shared_data):
+    scenes = search(
+        Query(None, *parse_dates("2023-08-13/2023-08-15")), str(shared_data / "stac/earth-search/catalog.json")
+    )
+    settings = DecloudSettings(checkpoint="identity", references=0)
+    products = [decloud_scene(scene, tmp_path / "out", settings).folder for scene in scenes]
+    assert len(products) == 2
+    state = append_products(tmp_path / "cube.zarr", products)
+    grid = AreaGrid.parse("auto", parse_aoi("15.2,45.2,15.6,45.5"))
+    append_products(tmp_path / "area.zarr", products, grid=grid)
+    assert state.groups == ("r120m",)
+    with (
+        xr.open_zarr(tmp_path / "cube.zarr", group="r120m") as cube,
+        xr.open_zarr(tmp_path / "area.zarr", group="r120m") as crop,
+    ):
+        for index, product in enumerate(products):
+            for name in ("B02", "B03", "B04", "B08", "SCL", "provenance", "cloudmask"):
+                with rasterio.open(product / f"{name}.tif") as file:
+                    pixels = file.read(1)
+                    window = file.window(*crop.rio.bounds()).round_offsets().round_lengths()
+                    part = file.read(1, window=window)
+                np.testing.assert_array_equal(cube[name][index].values, pixels)
+                np.testing.assert_array_equal(crop[name][index].values, part)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import xarray as xr
 from affine import Affine
 from hypothesis import given, settings
@@ -17,7 +18,6 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from scipy import ndimage
 from shapely.geometry import box
-from shapely.ops import transform
 
 from catalogs.aoi import parse_aoi
 from pipeline.areagrid import AreaGrid
@@ -34,7 +34,7 @@ X, Y = ORIGIN
 def area(left: float, bottom: float, right: float, top: float, crs: str = "EPSG:32633"):
     """A box of map units as an area in degrees, a little smaller, so that rounding adds no pixels."""
     project = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform
-    return transform(project, box(left + 1, bottom + 1, right - 1, top - 1))
+    return shapely.transform(box(left + 1, bottom + 1, right - 1, top - 1), project, interleaved=False)
 
 
 def pair(output: Path, days: int = 0) -> list[Path]:

@@ -67,10 +67,18 @@ def nursery() -> Iterator[Nursery]:
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Six dates; the last one of them older than all others: it moves them along the time axis."""
+    """Five dates; the last one of them older than all others: it moves them along the time axis."""
     output = tmp_path_factory.mktemp("series")
-    days = (0, 1, 2, 3, 4, -5)
-    return [made_product(output, f"S2_{day + 9}", made_pixels(day + 9), when=DAY + timedelta(days=day)) for day in days]
+    return [
+        made_product(output, f"S2_{day + 9}", few_pixels(day + 9), when=DAY + timedelta(days=day))
+        for day in (0, 1, 2, 3, -5)
+    ]
+
+
+def few_pixels(seed: int) -> dict[str, np.ndarray]:
+    """Two groups, three arrays: an append takes a fraction of a second."""
+    made = made_pixels(seed)
+    return {name: made[name] for name in ("B02", "B05", "provenance")}
 
 
 def assert_whole(cube: Path, states: list[dict[str, np.ndarray]]) -> int:
@@ -90,7 +98,7 @@ def pixels_of(cube: Path) -> dict[str, np.ndarray]:
 
 
 def test_killed_at_any_event_the_cube_is_whole_and_the_next_append_completes_it(tmp_path, nursery, series):
-    former, window = tmp_path / "former" / "cube.zarr", series[2:]
+    former, window = tmp_path / "former" / "cube.zarr", series[3:]
     append_products(former, series[:2])
     whole = tmp_path / "whole" / "cube.zarr"
     shutil.copytree(former, whole)
@@ -99,10 +107,9 @@ def test_killed_at_any_event_the_cube_is_whole_and_the_next_append_completes_it(
     assert status == 0
     assert events > KILLS
     states, undisturbed = [pixels_of(former), pixels_of(whole)], files_of(whole)
-    around = [commit + offset for offset in (-1, 0, 1, 2, 3) if commit]
-    moments = around + random.Random(5).sample(  # noqa: S311 (moments, no secrets)
-        sorted({*range(1, events + 1)} - {*around}), KILLS - len(around)
-    )
+    # The number of events varies a little with what is imported and with zarr's threads, the commit itself is hit exactly.
+    around = [-1, -2, -3, -4] if commit else []
+    moments = around + random.Random(5).sample(range(1, events * 9 // 10), KILLS - len(around))  # noqa: S311 (moments, no secrets)
     survived = []
     for number, moment in enumerate(moments):
         cube = tmp_path / str(number) / "cube.zarr"
@@ -110,10 +117,9 @@ def test_killed_at_any_event_the_cube_is_whole_and_the_next_append_completes_it(
         nursery.begin(cube, window, moment)
         assert nursery.end()[0] == -signal.SIGKILL, f"event {moment} of {events}"
         new = assert_whole(cube, states)
-        assert len(read_cube_state(cube).times) == (2, 6)[new]
-        if commit:
-            # Threads of zarr may swap an event or two; between the call before the commit and the one after it, either is right.
-            assert new == (moment > commit) or abs(moment - commit) <= 1, f"event {moment}, commit after {commit}"
+        assert len(read_cube_state(cube).times) == (2, 4)[new]
+        if moment < 0:
+            assert new == (moment < -1)
         survived.append(new)
         append_products(cube, window)
         assert files_of(cube) == undisturbed, f"event {moment} of {events}"
@@ -126,13 +132,13 @@ def test_killed_by_the_clock_again_and_again(tmp_path, nursery, series):
     """One cube that never gets through its windows undisturbed ends like one that does."""
     calm, cube = tmp_path / "calm.zarr", tmp_path / "cube.zarr"
     start = time.perf_counter()
-    nursery.begin(calm, series[:3])
+    nursery.begin(calm, series[:2])
     assert nursery.end()[0] == 0
     usual = time.perf_counter() - start
-    append_products(calm, series[3:])
+    append_products(calm, series[2:])
     generator = random.Random(8)  # noqa: S311
     kills = 0
-    for window in (series[:3], series[3:]):
+    for window in (series[:2], series[2:]):
         before = read_cube_state(cube)
         for _ in range(4):
             pid = nursery.begin(cube, window)
@@ -162,7 +168,7 @@ def test_who_reads_meanwhile_sees_a_former_or_a_new_cube(tmp_path, nursery, seri
     cube = tmp_path / "cube.zarr"
     append_products(cube, series[:1])
     seen = set()
-    for window in ([series[1]], [series[2]], [series[3]], [series[4]]):
+    for window in ([series[1]], [series[2]], [series[3]]):
         nursery.begin(cube, window)
         for _ in range(3):
             with xr.open_zarr(cube, group="r10m") as data:

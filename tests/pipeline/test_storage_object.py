@@ -41,7 +41,7 @@ def test_an_output_is_a_path_that_stands_for_its_url(tmp_path, monkeypatch):
     output = output_path("s3://bucket-1/a/b c/")
     assert output.parent == tmp_path
     assert output_url(output) == "s3://bucket-1/a/b c"
-    assert output_path(output) == output
+    assert output_path(output) == output_path(Path("s3://bucket-1/a/b c")) == output
     assert address(output / "S2_A" / "x.json") == "s3://bucket-1/a/b c/S2_A/x.json"
     assert output_url(output_path("some/folder")) is None
     assert isinstance(storage_of(Path("out")), LocalStorage)

@@ -1,0 +1,252 @@
+"""`make deploy` onto a real server: everything in prefect.yaml is read back and compared, and what the server does with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.automations import ORPHANS, TAG, ZOMBIES
+from flows.deploy import main
+from flows.deployments import FILE, ROOT
+
+pytestmark = [
+    pytest.mark.prefect,
+    # Prefect's own: its test server and its database pool close their sockets in the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[str]:
+    """The URL of a server of its own, and DECLOUD_HOME; without heartbeats."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with (
+        prefect_test_harness(server_startup_timeout=300),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
+        patch.setenv("DECLOUD_HOME", str(ROOT))
+        yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture(scope="module")
+def told() -> list[str]:
+    """What was said while everything was deployed to an empty server."""
+    done = subprocess.run([sys.executable, "-m", "flows.deploy"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def on_server() -> dict[str, Any]:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return {deployment.name: deployment for deployment in client.read_deployments()}
+
+
+def automations() -> dict[str, Any]:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        found = client.request("POST", "/automations/filter", json={})
+    return {entry["name"]: entry for entry in found.json()}
+
+
+def in_file() -> dict[str, Any]:
+    text = (ROOT / FILE).read_text(encoding="utf-8").replace("{{ $DECLOUD_HOME }}", str(ROOT))
+    return {entry["name"]: entry for entry in yaml.safe_load(text)["deployments"]}
+
+
+def test_all_that_the_file_says_is_on_the_server(told: list[str]) -> None:
+    found, wanted = on_server(), in_file()
+    assert set(found) == set(wanted)
+    for name, entry in wanted.items():
+        one = found[name]
+        assert one.entrypoint == entry["entrypoint"]
+        assert one.description == entry["description"]
+        assert one.tags == entry["tags"]
+        assert one.parameters == entry.get("parameters", {})
+        assert one.work_pool_name == entry["work_pool"]["name"]
+        assert one.job_variables == entry["work_pool"]["job_variables"]
+        assert one.global_concurrency_limit is not None
+        assert one.global_concurrency_limit.limit == entry["concurrency_limit"]["limit"]
+        assert one.concurrency_options.collision_strategy.value == entry["concurrency_limit"]["collision_strategy"]
+        assert one.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
+        assert one.enforce_parameter_schema
+        schedules = {schedule.slug: schedule for schedule in one.schedules}
+        assert set(schedules) == {schedule["slug"] for schedule in entry.get("schedules", ())}
+        for schedule in entry.get("schedules", ()):
+            there = schedules[schedule["slug"]]
+            assert (there.schedule.cron, there.schedule.timezone) == (schedule["cron"], schedule["timezone"])
+            assert there.active is schedule["active"]
+            assert there.parameters == schedule["parameters"]
+        assert f"deployment {name}: work pool {entry['work_pool']['name']}; runs when asked" in told
+
+
+def test_the_pools_are_made_with_their_limits(told: list[str]) -> None:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        pools = {name: client.read_work_pool(name) for name in ("cpu", "gpu")}
+    assert {name: (pool.type, pool.concurrency_limit) for name, pool in pools.items()} == {
+        "cpu": ("process", None), "gpu": ("process", 1),
+    }  # fmt: skip
+    assert "work pool gpu: made, 1 at once" in told
+    assert "env" in pools["cpu"].base_job_template["variables"]["properties"]
+
+
+@pytest.mark.usefixtures("told")
+def test_every_form_has_help_and_refuses_nonsense() -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    for name, one in on_server().items():
+        schema = one.parameter_openapi_schema
+        assert schema["required"] == ["request"], name
+        models = [model for model in schema["definitions"].values() if model["type"] == "object"]
+        for model in models:
+            bare = [field for field, form in model.get("properties", {}).items() if not _helped(form)]
+            assert not bare, f"{name}: {model['title']}: {bare} without help"
+        with get_client(sync_client=True) as client:
+            for parameters in ({}, {"request": {}}, {"request": {"outptu": "x"}}):
+                with pytest.raises(PrefectHTTPStatusError) as caught:
+                    client.create_flow_run_from_deployment(one.id, parameters=parameters)
+                assert caught.value.response.status_code == 422 or caught.value.response.status_code == 409
+
+
+def _helped(form: dict[str, Any]) -> bool:
+    return bool(form.get("description")) or "const" in form or "const" in str(form)
+
+
+@pytest.mark.usefixtures("told")
+def test_training_triggers_its_evaluation() -> None:
+    (trigger,) = [one for name, one in automations().items() if name.startswith("evaluate")]
+    assert trigger["enabled"]
+    assert trigger["trigger"]["expect"] == ["prefect.flow-run.Completed"]
+    assert trigger["trigger"]["match_related"] == {
+        "prefect.resource.role": "deployment", "prefect.resource.name": "train",
+    }  # fmt: skip
+    (action,) = trigger["actions"]
+    assert (action["type"], action["deployment_id"]) == ("run-deployment", str(on_server()["evaluate"].id))
+    assert action["parameters"] == in_file()["evaluate"]["triggers"][0]["parameters"]
+
+
+def test_the_trigger_makes_a_request_of_the_trainings_own() -> None:
+    from prefect.utilities.schema_tools.hydration import HydrationContext, hydrate
+
+    from flows.evaluate_request import EvaluateRequest
+
+    class Run:
+        parameters = {"request": {"pairs": ["a'b.parquet", "c.parquet"], "output": "training"}}  # noqa: RUF012
+
+    template = in_file()["evaluate"]["triggers"][0]["parameters"]
+    context = HydrationContext(render_jinja=True, raise_on_error=True, jinja_context={"flow_run": Run})
+    request = EvaluateRequest.model_validate(hydrate(template, context)["request"])
+    assert request.pairs == ("a'b.parquet", "c.parquet")
+    assert (request.checkpoint, request.output) == ("training/best.safetensors", Path("training/evaluation"))
+    assert (request.splits, request.device, request.split) == (None, "auto", "test")
+    Run.parameters["request"] |= {"splits": "s.yaml", "device": "cpu"}
+    request = EvaluateRequest.model_validate(hydrate(template, context)["request"])
+    assert (request.splits, request.device) == ("s.yaml", "cpu")
+
+
+def test_the_automations_watch_our_flow_runs_only(told: list[str]) -> None:
+    found = automations()
+    assert f"automation {ZOMBIES!r}: made" in told
+    for name, seconds in ((ZOMBIES, 90), (ORPHANS, 600)):
+        one = found[name]
+        assert one["enabled"]
+        assert one["trigger"]["posture"] == "Proactive"
+        assert one["trigger"]["within"] == seconds
+        assert one["trigger"]["for_each"] == ["prefect.resource.id"]
+        assert one["trigger"]["match_related"]["prefect.resource.id"] == f"prefect.tag.{TAG}"
+        (action,) = one["actions"]
+        assert (action["type"], action["state"]) == ("change-flow-run-state", "CRASHED")
+    assert "prefect.flow-run.heartbeat" in found[ZOMBIES]["trigger"]["after"]
+    assert not set(found[ORPHANS]["trigger"]["after"]) & set(found[ORPHANS]["trigger"]["expect"])
+
+
+def deploy(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    capsys.readouterr()
+    status = main(arguments)
+    said = capsys.readouterr()
+    return status, said.out + said.err
+
+
+@pytest.mark.usefixtures("told")
+def test_pausing_and_resuming_in_the_file_keeps_a_schedules_parameters(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    document = yaml.safe_load((ROOT / FILE).read_text(encoding="utf-8"))
+    entry = next(entry for entry in document["deployments"] if entry["name"] == "scheduled")
+    (schedule,) = entry["schedules"]
+    seen = []
+    for active in (True, False, True):
+        schedule["active"] = active
+        (tmp_path / FILE).write_text(yaml.safe_dump(document), encoding="utf-8")
+        status, said = deploy(capsys, "--file", str(tmp_path / FILE), "scheduled")
+        assert status == 0, said
+        assert ("runs by itself: daily" in said) is active
+        (there,) = on_server()["scheduled"].schedules
+        assert there.active is active
+        seen.append(there.parameters)
+    assert seen[0]["request"]["aoi"] == "15.2,45.2,16.2,45.9"
+    assert seen == [seen[0]] * 3
+    # One that is no longer in the file goes on, and that is said.
+    schedule["slug"] = "hourly"
+    (tmp_path / FILE).write_text(yaml.safe_dump(document), encoding="utf-8")
+    status, said = deploy(capsys, "--file", str(tmp_path / FILE), "scheduled")
+    assert status == 0
+    assert "warning: scheduled: schedule daily is on the server and not in prefect.yaml, still ACTIVE" in said
+
+
+@pytest.mark.usefixtures("told")
+def test_a_pool_that_nobody_made_is_refused_before_anything_is_deployed(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    document = yaml.safe_load((ROOT / FILE).read_text(encoding="utf-8"))
+    for entry in document["deployments"]:
+        if entry["name"] == "train":
+            entry["work_pool"] = {**entry["work_pool"], "name": "tpu"}
+            entry["description"] = "would have been deployed all the same"
+    (tmp_path / FILE).write_text(yaml.safe_dump(document), encoding="utf-8")
+    status, said = deploy(capsys, "--file", str(tmp_path / FILE))
+    assert status == 2
+    assert "work pool tpu is not on the server and is none of cpu, gpu: make it first" in said
+    assert on_server()["train"].description == in_file()["train"]["description"]
+
+
+def test_a_server_that_does_not_answer_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        status, said = deploy(capsys)
+    assert status == 1
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Prefect server http://127.0.0.1:9/api does not answer" in lines[0]
+    assert "make server" in lines[0]
+
+
+def test_make_deploy_is_this_and_refuses_without_a_home() -> None:
+    rules = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "deploy: install\n\t@$(BIN)/python -m flows.deploy $(DEPLOY)" in rules
+    environ = {name: value for name, value in os.environ.items() if name != "DECLOUD_HOME"}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.deploy"], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: DECLOUD_HOME is not set")

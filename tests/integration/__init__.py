@@ -1,0 +1,1 @@
+"""Real servers, workers and databases, started and stopped by the tests: `make integration`."""
