@@ -55,10 +55,9 @@ def remove_abandoned(output: Path, days: float = KEPT_DAYS) -> list[str]:
 def _last_change(path: Path) -> float:
     """When anything in `path` was last written, seconds since 1970; 0 where it is not there."""
     newest = 0.0
-    for root, _, names in os.walk(path) if path.is_dir() else [(path, [], [""])]:
-        for each in (Path(root), *(Path(root, name) for name in names)):
-            try:
-                newest = max(newest, each.stat().st_mtime)
-            except FileNotFoundError:
-                continue
+    for each in (path, *path.rglob("*")):
+        try:
+            newest = max(newest, each.stat().st_mtime)
+        except FileNotFoundError:
+            continue
     return newest

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 TIMEOUT = 10.0
 """Seconds in which a scheduler has to answer."""
+ENDING = 60.0
+"""Seconds in which processes of our own have to end; those that do not close by themselves are killed meanwhile."""
 PATIENCE = 120.0
 """Seconds without any worker after which a scene is given up: a cluster that grows when it is needed takes a while."""
 GPU = "GPU"
@@ -159,7 +161,7 @@ class Cluster:
                 silence_logs=logging.CRITICAL,
                 resources={} if self._device_asked == "cpu" else {GPU: 1},
             )
-            self._stack.callback(_closed, address, TIMEOUT)
+            self._stack.callback(_closed, address, ENDING)
         try:
             client = Client(address, timeout=TIMEOUT, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:

@@ -122,7 +122,7 @@ def test_two_processes_give_the_products_of_one(items, settings, alone, tmp_path
             assert list(threads.values()) == [("1", 1)] * 2
             assert session.cluster().threads("cpu") == 2
     assert same(first, alone)
-    assert first.provenance["generated"] > 0
+    assert first.provenance["restored"] > 0
     assert len(told) == 1
     assert told[0].startswith("dashboard of --dask local:2: http://127.0.0.1:")
     waited(lambda: not any(alive(pid) for pid in workers), "the end of the processes")

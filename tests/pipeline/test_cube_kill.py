@@ -22,7 +22,9 @@ from pipeline.cube import append_products, read_cube_state
 from tests.conftest import ROOT
 from tests.pipeline.made_cube import DAY, files_of, made_pixels, made_product, opened
 
-KILLS = 24
+KILLS = 20
+# On an idle core half a minute; on a crowded machine every flush to the disk waits.
+pytestmark = pytest.mark.timeout(1200)
 
 
 class Nursery:
@@ -107,15 +109,19 @@ def test_killed_at_any_event_the_cube_is_whole_and_the_next_append_completes_it(
     assert status == 0
     assert events > KILLS
     states, undisturbed = [pixels_of(former), pixels_of(whole)], files_of(whole)
-    # The number of events varies a little with what is imported and with zarr's threads, the commit itself is hit exactly.
-    around = [-1, -2, -3, -4] if commit else []
-    moments = around + random.Random(5).sample(range(1, events * 9 // 10), KILLS - len(around))  # noqa: S311 (moments, no secrets)
-    survived = []
-    for number, moment in enumerate(moments):
+    # The commit is hit exactly. Before it the number of events varies with what is imported and remembered: who gets through is not counted.
+    commits = [-1, -2, -3, -4] if commit else []
+    generator = random.Random(5)  # noqa: S311 (moments, no secrets)
+    survived: list[int] = []
+    for number in range(2 * KILLS):
+        moment = commits.pop() if commits else generator.randint(1, events)
         cube = tmp_path / str(number) / "cube.zarr"
         shutil.copytree(former, cube)
         nursery.begin(cube, window, moment)
-        assert nursery.end()[0] == -signal.SIGKILL, f"event {moment} of {events}"
+        status, *_ = nursery.end()
+        assert status == -signal.SIGKILL or (status == 0 and moment > 0), f"event {moment} of {events}"
+        if status == 0:
+            continue
         new = assert_whole(cube, states)
         assert len(read_cube_state(cube).times) == (2, 4)[new]
         if moment < 0:
@@ -125,6 +131,9 @@ def test_killed_at_any_event_the_cube_is_whole_and_the_next_append_completes_it(
         assert files_of(cube) == undisturbed, f"event {moment} of {events}"
         assert sorted(path.name for path in cube.parent.iterdir()) == [".cube.zarr.lock", "cube.zarr"]
         shutil.rmtree(cube.parent)
+        if len(survived) == KILLS:
+            break
+    assert len(survived) == KILLS
     assert set(survived) == {0, 1}
 
 
