@@ -46,7 +46,7 @@ class Patience:
         """Seconds to wait before each further try: first_wait 2^n (1 + u / 2), u uniform in 0..1, at most longest_wait.
 
         >>> [round(wait, 2) for wait in Patience(tries=4, first_wait=1, seed="a").waits()]
-        [1.26, 2.85, 4.54]
+        [1.14, 2.07, 5.2]
         """
         chance = Random(self.seed)  # noqa: S311 - spreads requests, keeps no secret
         for number in range(self.tries - 1):

@@ -147,7 +147,7 @@ def test_sources_that_are_no_catalogue(tmp_path: Path) -> None:
         assert name in str(error.value)
         assert "\n" not in str(error.value)
     with pytest.raises(InvalidItem, match="path or http"):
-        search(Query(), "s3://bucket/catalog.json")
+        search(Query(), "gs://bucket/catalog.json")
 
 
 def test_a_lone_item_and_a_feature_collection(tmp_path: Path) -> None:
