@@ -121,7 +121,9 @@ def test_a_schedule_looks_back_from_the_time_it_was_to_start(area: Simulated, tm
     planned = datetime(2023, 7, 15, 5, tzinfo=UTC)
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(
-            decloud_aoi, {"request": request.model_dump(mode="json")}, state=Scheduled(scheduled_time=planned)
+            decloud_aoi,
+            parameters={"request": request.model_dump(mode="json")},
+            state=Scheduled(scheduled_time=planned),
         )
         run = client.read_flow_run(run.id)
     assert run.expected_start_time == planned
