@@ -41,6 +41,7 @@ def test_there_are_commands_of_every_kind() -> None:
         "plan",
         "run",
         "status",
+        "backfill",
         "pairs",
         "train",
         "export",
