@@ -25,9 +25,9 @@ FEWEST_FOR_GAIN = 500
 """Fewer jointly clear pixels give an offset only."""
 FEWEST = 50
 """Fewer jointly clear pixels give nothing."""
-CHANGE = (0.01, 0.001)
-"""Reflectance, mean of all bands, by which ground may grow brighter, and by how much more for each day between the dates: beyond that it is light
-that cloud has scattered into the gaps. From twice as much on nothing of it is believed."""
+CHANGE = (0.02, 0.002)
+"""Reflectance by which the ground of a scene may grow brighter in any band, and by how much more for each day between the dates: beyond that it is
+light that clouds have scattered into their gaps, most of it in the near infrared over plants. From twice as much on nothing of it is believed."""
 LITTLE, LEAST_TRUST = 0.05, 0.5
 """Share of a scene below which its clear pixels are too few to be trusted in full, and how far they are trusted at the least."""
 GAINS = (0.5, 2.0)
@@ -75,11 +75,11 @@ class Harmonisation:
 def trust_in(brighter: float, clear: float, days: float) -> float:
     """How far a scene's clear pixels are trusted to say what its ground is like, 0..1.
 
-    brighter: by how much reflectance, mean of all bands, they are brighter than on the other date. clear: their share of the scene, 0..1.
+    brighter: by how much reflectance they are brighter than on the other date, in the band that gained most. clear: their share of the scene, 0..1.
     days: signed distance of the other date; less than half a day: not known. What is left clear between many clouds is lit by them:
     brought to its level, a clear date of the same week is further from the ground than as it was.
 
-    >>> trust_in(0.005, 0.8, 2), trust_in(0.035, 0.2, 5), trust_in(0.035, 0.2, 0), trust_in(0, 0.02, 5)
+    >>> trust_in(0.02, 0.8, 2), trust_in(0.06, 0.2, 5), trust_in(0.06, 0.2, 0), trust_in(0, 0.02, 5)
     (1.0, 0.0, 1.0, 0.7)
     """
     believed = CHANGE[0] + CHANGE[1] * abs(days)
@@ -104,7 +104,7 @@ def harmonisation(
     fits = tuple(fit_band(x[joint], y[joint]) for x, y, joint in zip(other, scene, jointly, strict=True))
     if not all(fit.harmonised for fit in fits):
         return Harmonisation(fits, trust=trust_in(0.0, clear, days))
-    brighter = np.mean([np.median(y[joint] - x[joint]) for x, y, joint in zip(other, scene, jointly, strict=True)])
+    brighter = max([np.median(y[joint] - x[joint]) for x, y, joint in zip(other, scene, jointly, strict=True)])
     everywhere = np.flatnonzero(np.logical_and.reduce(jointly))
     chosen = everywhere[:: max(-(-len(everywhere) // MOST), 1)]
     x, y = other[:, chosen], scene[:, chosen]

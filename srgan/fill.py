@@ -24,8 +24,9 @@ CALM = 4
 """Edge, pixels, of the cells in which a reference is compared with the scene."""
 WIDE, TRUSTED = 33, 0.5
 """Cells over which clear ground is counted, and its share from which the drift counts in full."""
-FARTHEST = 0.03
-"""Reflectance: what differs more is no drift but a cloud that the mask missed, or another ground."""
+DARKER, BRIGHTER = 0.03, 0.01
+"""Reflectance: a scene that differs more from another date has not drifted; it shows a cloud that the mask missed, or another ground. Less is
+believed of what is brighter: clouds light the gaps between them, and would bring that light under them."""
 RINGS = (3, 2, 1)
 """Cells of the coarsest level, 32 pixels, within which to look for known pixels, the furthest first."""
 ENOUGH, ENOUGH_COARSE, ENOUGH_AROUND = 0.25, 0.02, 0.036
@@ -69,7 +70,7 @@ def drift(references: Tensor, valid: Tensor, image: Tensor, clear: Tensor) -> Te
     if dates == 0:
         return torch.zeros_like(references)
     weight = valid * clear[:, None]
-    apart = (image[:, None] - references).clamp(-FARTHEST, FARTHEST) * weight
+    apart = (image[:, None] - references).clamp(-DARKER, BRIGHTER) * weight
     cells, weights = (F.avg_pool2d(part.flatten(0, 1), CALM) for part in (apart, weight))
     spread = pull(cells, weights, LEVELS - int(math.log2(CALM)), torch.zeros_like(cells[:1, :, :1, :1]))
     for _ in range(int(math.log2(CALM))):
