@@ -70,6 +70,8 @@ class TrainState:
                     f"widths {settings.spec.widths}, guidance {settings.guidance}: start from another, or change the model"
                 )
             self.generator.load_state_dict(start.generator.state_dict())
+            # Its strength was measured for its own weights: where that is 0, no gradient would reach the correction.
+            self.generator.strength.fill_(1)
         self.discriminator = Discriminator(width=settings.discriminator_width) if settings.losses.adversarial else None
         self.average = Generator(settings.spec).requires_grad_(requires_grad=False).eval()
         self.average.load_state_dict(self.generator.state_dict())

@@ -394,7 +394,10 @@ def test_starting_from_a_checkpoint(tmp_path, store):
     best = tmp_path / "first" / "best.safetensors"
     state = TrainState(changed(start=str(best)), CPU)
     expected = load_checkpoint(best).generator.state_dict()
+    assert (expected["strength"] < 1).any()
+    expected["strength"] = torch.ones_like(expected["strength"])  # whatever was measured: all of it is to learn
     assert all(torch.equal(value, expected[name]) for name, value in state.generator.state_dict().items())
+    assert (state.average.strength == 1).all()
     with pytest.raises(InvalidCheckpoint, match="guidance error_feedback; the settings ask for"):
         TrainState(changed(start=str(best), guidance="none"), CPU)
 
