@@ -167,8 +167,26 @@ def mean_errors(generator, drafts):
     return [sum(part) / len(part) for part in found if part]
 
 
-def test_a_correction_that_helps_stays_and_calibration_repeats(maker):
-    """A guess that is spoiled by a wrong spectrum far from any clear pixel cannot be had here, so help is what undoes haze: `keep`."""
+def test_a_correction_that_helps_stays(maker):
+    """Drafts whose correction is just what the guess lacks."""
+    torch.manual_seed(0)
+    generator = Generator(SMALLEST).eval()
+    drafts = []
+    for index in range(6):
+        if made := drafted(generator, maker, index):
+            batch, draft = made
+            helpful = draft._replace(correction=batch.target - draft.guess, opacity=torch.ones_like(draft.opacity))
+            drafts.append((index % 2 == 1, batch, helpful))
+    generator.strength.zero_()
+    guess = mean_errors(generator, drafts)
+    _set_strength(generator, drafts, dated=True)
+    assert all(mine < 0.1 * before for mine, before in zip(mean_errors(generator, drafts), guess, strict=True))
+    _set_strength(generator, drafts, dated=False)
+    assert (generator.strength[1] == 0).all()
+    assert (generator.strength[0] > 0).any()
+
+
+def test_calibration_repeats(maker):
     torch.manual_seed(0)
     first, second = Generator(SMALLEST).eval(), Generator(SMALLEST).eval()
     for generator in (first, second):
