@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -55,11 +54,3 @@ def interval(
     means = totals[drawn].sum(1) / sizes[drawn].sum(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-@lru_cache(maxsize=4)
-def _drawn(groups: int, draws: int, seed: int) -> np.ndarray:
-    """How often each group is drawn, (draws, groups); kept, as a table asks for hundreds of intervals over the same groups."""
-    times = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), draws).astype(np.float64)
-    times.setflags(write=False)
-    return times
