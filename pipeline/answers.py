@@ -29,7 +29,7 @@ class Answer:
     restored: NDArray[np.float32]
     """(C, H, W) reflectance as a product would hold it; NaN where the network gave no number and a product would keep the cloud."""
     guess: NDArray[np.float32]
-    """(C, H, W) the same of the first guess alone, without a learned weight but one spectrum (`srgan.fill`)."""
+    """(C, H, W) the same of the first guess alone, without a learned weight (`srgan.fill`)."""
     network: NDArray[np.float32]
     """(C, H, W) reflectance as the network gave it."""
     opacity: NDArray[np.float32]

@@ -5,7 +5,7 @@ moved by its `drift`: by how much the scene's own clear pixels around differ fro
 al., IEEE TGRS 44, 2006, spread under the cloud). What a gain and an offset for the whole scene leave over varies slowly over the ground.
 Elsewhere the guess is a normalised convolution over a pyramid (push-pull, Gortler et al., "The Lumigraph", 1996): clear pixels are
 averaged level by level, and each level passes what it does not know to the next coarser one. Five halvings and three looks
-around bound the range by 160 pixels; what is nearer always leads. What no clear pixel reaches is the default spectrum. The network only ever adds to this guess.
+around bound the range by 160 pixels; what is nearer always leads. What no clear pixel reaches is the spectrum of typical land. The network only ever adds to this guess.
 """
 
 from __future__ import annotations

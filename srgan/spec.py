@@ -86,12 +86,12 @@ class ModelSpec(BaseModel):
 
     @classmethod
     def tiny(cls, guidance: Literal["none", "concat", "error_feedback"] = "error_feedback") -> ModelSpec:
-        """About 1.5 million parameters, for tests and small machines."""
+        """About 1.3 million parameters, the size of the packaged default."""
         return cls(name="tiny", widths=(16, 32, 56, 96, 144, 192), depths=(1, 1, 1, 1, 1, 1), guidance=guidance)
 
     @classmethod
     def small(cls, guidance: Literal["none", "concat", "error_feedback"] = "error_feedback") -> ModelSpec:
-        """About 6 million parameters, the size of the packaged default."""
+        """About 6 million parameters."""
         return cls(name="small", widths=(24, 48, 96, 176, 272, 384), depths=(1, 1, 1, 2, 2, 2), guidance=guidance)
 
     @classmethod
