@@ -27,7 +27,7 @@ from pipeline.cube_source import ProductPixels, PublishedProduct, StepSource
 from pipeline.cube_store import CubeStore
 from pipeline.daymosaic import DayMosaic
 from pipeline.errors import InvalidScene, ReadFailed
-from pipeline.placement import place
+from pipeline.placement import meets
 
 __all__ = ["AreaGrid", "CubeState", "append_products", "read_cube_state"]
 
@@ -91,7 +91,7 @@ def append_products(cube: Path, products: Sequence[Path], *, grid: AreaGrid | No
             return _state(cube, former, passed_over)
         layout = _layout(store.cube, former, list(fresh.values()), grid)
         if layout.resampling:
-            outside = [name for name, pixels in fresh.items() if place(pixels.geobox, layout.fine) is None]
+            outside = [name for name, pixels in fresh.items() if not meets(pixels.geobox, layout.fine)]
             passed_over |= {fresh[name].member.product: "lies outside the area's grid" for name in outside}
             members = tuple(member for member in members if member.source not in outside)
         plan = arrange(steps, members, layout.fine if layout.resampling else None)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pyproj import Transformer
 
 from pipeline.lookup import inside, nearest
 
@@ -67,6 +68,13 @@ def place(source: GeoBox, stripe: GeoBox) -> Placement | None:
     return Placement((window[0], window[1]), target, index, holds)
 
 
+def meets(source: GeoBox, target: GeoBox) -> bool:
+    """Whether `source` may have pixels in `target`: exact where they are aligned, else by the box around it."""
+    if aligned(source, target) is not None:
+        return place(source, target) is not None
+    return _reach(source, target) is not None
+
+
 def _nearest(
     source: GeoBox, stripe: GeoBox, target: Window
 ) -> tuple[tuple[NDArray[np.int32], NDArray[np.int32]], NDArray[np.bool_]]:
@@ -105,14 +113,11 @@ def _overlap(first: int, count: int, there: int) -> tuple[slice, slice] | None:
 
 def _reach(source: GeoBox, stripe: GeoBox) -> Window | None:
     """The part of the stripe that the source's outline encloses, widened by a few pixels."""
-    outline = source.extent
-    if stripe.crs is not None and source.crs != stripe.crs:
-        outline = outline.to_crs(stripe.crs, resolution=_step(source))
-    box = outline.boundingbox
+    left, bottom, right, top = _bounds(source, stripe)
     t = stripe.transform
     edges = (
-        sorted(((box.bottom - t.f) / t.e, (box.top - t.f) / t.e)),
-        sorted(((box.left - t.c) / t.a, (box.right - t.c) / t.a)),
+        sorted(((bottom - t.f) / t.e, (top - t.f) / t.e)),
+        sorted(((left - t.c) / t.a, (right - t.c) / t.a)),
     )
     parts = []
     for (low, high), count in zip(edges, stripe.shape, strict=True):
@@ -125,6 +130,16 @@ def _reach(source: GeoBox, stripe: GeoBox) -> Window | None:
     return parts[0], parts[1]
 
 
-def _step(source: GeoBox) -> float:
-    """Length of outline between points that are projected one by one: its sides are curves in another CRS."""
-    return float(max(source.shape) * abs(source.transform.a) / 64)
+def _bounds(source: GeoBox, stripe: GeoBox) -> tuple[float, float, float, float]:
+    """Left, bottom, right, top of the source in the stripe's CRS; its sides are curves there, so points on them are projected one by one."""
+    if source.crs == stripe.crs:
+        box = source.boundingbox
+        return float(box.left), float(box.bottom), float(box.right), float(box.top)
+    t, along = source.transform, np.linspace(0.0, 1.0, 65)
+    rows, cols = (
+        np.concatenate([along * 0, along, along * 0 + 1, along]),
+        np.concatenate([along, along * 0 + 1, along, along * 0]),
+    )
+    project = Transformer.from_crs(str(source.crs), str(stripe.crs), always_xy=True).transform
+    xs, ys = project(t.c + t.a * cols * source.shape[1], t.f + t.e * rows * source.shape[0])
+    return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())

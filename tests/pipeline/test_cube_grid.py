@@ -25,7 +25,7 @@ from pipeline.areagrid import AreaGrid
 from pipeline.cube import append_products, read_cube_state
 from pipeline.cube_plan import solar_day
 from pipeline.errors import InvalidScene, InvalidSettings, ReadFailed
-from pipeline.placement import aligned, place
+from pipeline.placement import aligned, meets, place
 from pipeline.warp import pixel_ratio, warped
 from tests.pipeline.made_cube import DAY, ORIGIN, files_of, made_pixels, made_product, opened
 
@@ -275,6 +275,7 @@ def test_every_target_pixel_takes_the_pixel_that_holds_its_centre(dx, dy, shift,
     wanted = np.where(inside, values[np.clip(row, 0, 19), np.clip(col, 0, 24)], 0)
     np.testing.assert_array_equal(result, wanted)
     assert (placed is None) == (not inside.any())
+    assert placed is None or meets(source, target)
 
 
 def scene(left: float = X, size: float = 10, crs: str = "EPSG:32633") -> GeoBox:
