@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from pipeline.hrefs import without_credentials
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
 
 LOCAL = "http://127.0.0.1:4200/api"
 """Where `make server` listens unless it is told otherwise."""
@@ -85,7 +86,10 @@ def deploy(path: Path = ROOT / FILE, names: Sequence[str] = (), *, check_only: b
         yield from ensure_pools(client, file.pools)
         _prefect_deploy(path, chosen)
         for name in chosen:
-            yield from _deployed(client, file, name)
+            there = _deployed(client, file, name)
+            yield from _told(there, file, name)
+            if not any(schedule.active for schedule in there.schedules):
+                yield from _without_waiting(client, there)
         from flows.automations import ensure_automations
 
         yield from ensure_automations(client)
@@ -130,7 +134,7 @@ def _prefect_deploy(path: Path, names: Sequence[str]) -> None:
         raise NotDeployed(f"prefect deploy: {next((line for line in reversed(said) if line), 'failed')}")
 
 
-def _deployed(client: SyncPrefectClient, file: DeploymentFile, name: str) -> Iterator[str]:
+def _deployed(client: SyncPrefectClient, file: DeploymentFile, name: str) -> DeploymentResponse:
     """What the server now has under a name. Raises NotDeployed where it is not what was deployed."""
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 
@@ -139,14 +143,41 @@ def _deployed(client: SyncPrefectClient, file: DeploymentFile, name: str) -> Ite
     mine = [one for one in found if one.entrypoint == entry["entrypoint"]]
     if len(mine) != 1 or "{{" in str(mine[0].pull_steps):
         raise NotDeployed(f"{name}: the server has {len(mine)} deployments of that name and entrypoint after deploying")
-    schedules = {str(schedule.slug): schedule for schedule in mine[0].schedules}
+    return mine[0]
+
+
+def _told(there: DeploymentResponse, file: DeploymentFile, name: str) -> Iterator[str]:
+    schedules = {str(schedule.slug): schedule for schedule in there.schedules}
     on = [slug for slug, schedule in schedules.items() if schedule.active]
-    yield f"deployment {name}: work pool {mine[0].work_pool_name}; " + (
-        f"runs by itself: {', '.join(on)}" if on else "runs when asked"
-    )
+    runs = f"runs by itself: {', '.join(on)}" if on else "runs when asked"
+    yield f"deployment {name}: work pool {there.work_pool_name}; {runs}"
     for slug in sorted(set(schedules) - set(file.slugs(name))):
         state = "still ACTIVE" if schedules[slug].active else "paused"
         yield f"warning: {name}: schedule {slug} is on the server and not in {file.path.name}, {state}: `prefect deployment schedule delete`"
+
+
+def _without_waiting(client: SyncPrefectClient, there: DeploymentResponse) -> Iterator[str]:
+    """Take away what a schedule that is paused now had planned: Prefect keeps the runs that are due already, and would run them."""
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterDeploymentId,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
+    from prefect.exceptions import ObjectNotFound
+
+    planned = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[there.id]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+    )
+    waiting = [run for run in client.read_flow_runs(flow_run_filter=planned) if run.auto_scheduled]
+    for run in waiting:
+        # Gone meanwhile is as good.
+        with suppress(ObjectNotFound):
+            client.delete_flow_run(run.id)
+    if waiting:
+        yield f"deployment {there.name}: {len(waiting)} planned runs of its paused schedules taken away"
 
 
 if __name__ == "__main__":

@@ -80,7 +80,6 @@ def overrides_of(model: type[BaseModel]) -> type[Overrides]:
         default: dict[str, Any] = {"default": None}
         told = field.description or _HELP.get(name)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            told = told or (kind.__doc__ or "").partition("\n")[0]
             kind = overrides_of(kind)
             default = {"default_factory": kind}
         if field.metadata:

@@ -116,7 +116,7 @@ def test_every_form_has_help_and_refuses_nonsense() -> None:
         assert schema["required"] == ["request"], name
         models = [model for model in schema["definitions"].values() if model["type"] == "object"]
         for model in models:
-            bare = [field for field, form in model.get("properties", {}).items() if not _helped(form)]
+            bare = [field for field, form in model.get("properties", {}).items() if not _helped(form, schema)]
             assert not bare, f"{name}: {model['title']}: {bare} without help"
         with get_client(sync_client=True) as client:
             for parameters in ({}, {"request": {}}, {"request": {"outptu": "x"}}):
@@ -125,8 +125,10 @@ def test_every_form_has_help_and_refuses_nonsense() -> None:
                 assert caught.value.response.status_code == 422 or caught.value.response.status_code == 409
 
 
-def _helped(form: dict[str, Any]) -> bool:
-    return bool(form.get("description")) or "const" in form or "const" in str(form)
+def _helped(form: dict[str, Any], schema: dict[str, Any]) -> bool:
+    """Whether a form says what a field is: by itself, or by the model that it is."""
+    model = schema["definitions"].get(form.get("$ref", "").rpartition("/")[2], {})
+    return bool(form.get("description") or model.get("description")) or "const" in str(form)
 
 
 @pytest.mark.usefixtures("told")
