@@ -102,14 +102,16 @@ def harmonisation(
     if jointly is None:
         jointly = [np.ones(other.shape[1], np.bool_)] * len(other)
     fits = tuple(fit_band(x[joint], y[joint]) for x, y, joint in zip(other, scene, jointly, strict=True))
-    if not all(fit.harmonised for fit in fits):
-        return Harmonisation(fits, trust=trust_in(0.0, clear, days))
-    brighter = max([np.median(y[joint] - x[joint]) for x, y, joint in zip(other, scene, jointly, strict=True)])
+    compared = zip(fits, other, scene, jointly, strict=True)
+    gained = [float(np.median(y[joint] - x[joint])) for fit, x, y, joint in compared if fit.harmonised]
+    trust = trust_in(max(gained, default=0.0), clear, days)
+    if len(gained) < len(fits):
+        return Harmonisation(fits, trust=trust)
     everywhere = np.flatnonzero(np.logical_and.reduce(jointly))
     chosen = everywhere[:: max(-(-len(everywhere) // MOST), 1)]
     x, y = other[:, chosen], scene[:, chosen]
     left = np.stack([b - (fit.gain * a + fit.offset) for fit, a, b in zip(fits, x, y, strict=True)])
-    return Harmonisation(fits, cross_fit(x, left), trust_in(float(brighter), clear, days))
+    return Harmonisation(fits, cross_fit(x, left), trust)
 
 
 def fit_band(other: NDArray[np.floating], scene: NDArray[np.floating]) -> Fit:

@@ -92,6 +92,12 @@ def test_a_scene_that_is_brighter_than_a_few_days_allow_is_trusted_less() -> Non
         found = harmonisation(other, scene, days=days)
         assert found.trust == pytest.approx(trust, abs=1e-6)
         np.testing.assert_allclose(found(other), other + trust * (scene - other), atol=2e-3)
+        jointly = [np.ones(4000, bool), np.ones(4000, bool), np.zeros(4000, bool)]
+        lacking = harmonisation(other, scene, jointly, days=days)
+        expected = trust_in(float(np.median(scene - other, axis=1)[:2].max()), 1.0, days)
+        assert lacking.trust == pytest.approx(expected, abs=1e-6), (
+            "a band without a joint pixel hides nothing of the others"
+        )
     np.testing.assert_array_equal(harmonisation(other, other + np.float32(0.05), days=2.0)(other), other)
 
 
