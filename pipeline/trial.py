@@ -11,7 +11,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
@@ -25,6 +25,7 @@ from pipeline.prepare import prepare
 from pipeline.product import Product
 from pipeline.progress import Progress, silent
 from pipeline.scene import open_scene
+from pipeline.scoretable import scores_document
 from pipeline.settings import DecloudSettings, Resources
 from pipeline.trial_scores import METHODS, TrialScores, score
 from srgan.metrics import Moments
@@ -167,8 +168,13 @@ def _of_tile(items: Sequence[SceneItem]) -> list[tuple[int, float, str, Trial]] 
         return f"none of {len(stated)} scenes has {CLOUDY[0]:g} to {CLOUDY[1]:g} % cloud to lend"
     found = []
     for truth in clear:
-        able = [item for item in donors if _serves(truth, item)]
-        for rank, donor in enumerate(sorted(able, key=lambda item: (abs(days_between(truth, item)), item.id))):
+        able = sorted(
+            (item for item in donors if _serves(truth, item)),
+            key=lambda item: (abs(days_between(truth, item)), item.id),
+        )
+        # One of a day, whose clouds are the same: a trial is called by the day.
+        by_day = {item.datetime.date(): item for item in reversed(able)}
+        for rank, donor in enumerate(item for item in able if by_day[item.datetime.date()] is item):
             others = [item for item in clear if item.id != truth.id and _serves(truth, item)] or [truth]
             ground = min(others, key=lambda item: (abs(days_between(donor, item)), item.id))
             held_out = {truth.datetime.date(), donor.datetime.date()}
@@ -238,14 +244,13 @@ def run_trial(
 
 
 def _row(method: str, region: str, moments: Moments) -> dict[str, Any]:
-    scores = asdict(moments.scores)
-    mean = {name: value if math.isfinite(value) else None for name, value in scores.items()}
+    scores = moments.scores
     return {
         "region": region,
         "method": method,
         "images": 1,
         "values": moments.values,
         "not_finite": moments.not_finite,
-        "identical": int(math.isinf(scores["psnr"])),
-        "mean": mean,
+        "identical": int(math.isinf(scores.psnr)),
+        "mean": scores_document(scores),
     }
