@@ -42,7 +42,9 @@ class Stack:
                 raise InvalidSettings("--grid is the cube's: give --cube too")
             return None
         if output_url(request.output) is not None:
-            raise InvalidSettings("--cube stacks products of a folder: give an --output that is one, or leave --cube away")
+            raise InvalidSettings(
+                "--cube stacks products of a folder: give an --output that is one, or leave --cube away"
+            )
         from pipeline.cube import AreaGrid
         from pipeline.cube_layout import CubeLayout
         from pipeline.cube_store import CubeStore

@@ -91,7 +91,8 @@ def test_another_database_is_refused_without_showing_its_password(
 
 def test_a_database_that_does_not_answer_is_named() -> None:
     with pytest.raises(
-        InvalidSettings, match=r"DECLOUD_DATABASE_URL postgresql\+asyncpg://127.0.0.1:9/prefect: .*(refused|Connect call failed)"
+        InvalidSettings,
+        match=r"DECLOUD_DATABASE_URL postgresql\+asyncpg://127.0.0.1:9/prefect: .*(refused|Connect call failed)",
     ) as caught:
         check_database(connection_url("postgresql://me:secret@127.0.0.1:9/prefect"))
     assert "secret" not in str(caught.value)
