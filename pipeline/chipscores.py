@@ -24,14 +24,13 @@ from pipeline.ground import GROUND
 from pipeline.heldout import HeldOutPlace, LeftOut
 from pipeline.images import ImageReader
 from pipeline.pictures import encode, picture_set
+from pipeline.report_methods import FIRST_GUESS
 from pipeline.ruler import ANY, Measures, Part, Ruler, Taken
 from pipeline.scoretable import Scored, number
 from pipeline.trust import Trust
 from srgan.checkpoint import Checkpoint
 from srgan.metrics import SCORES
 
-FIRST_GUESS = "first guess"
-"""Method: what the first checkpoint starts from, without its learned correction."""
 _DIGITS = 6
 
 

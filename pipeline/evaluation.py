@@ -28,7 +28,7 @@ from pipeline import cases
 from pipeline.ahead import in_order
 from pipeline.bandsets import chosen_sets
 from pipeline.baselines import BASELINES, unavailable
-from pipeline.chipscores import FIRST_GUESS, ChipScores, Subject, score_chip
+from pipeline.chipscores import ChipScores, Subject, score_chip
 from pipeline.confidence import NEAR
 from pipeline.errors import InvalidSettings
 from pipeline.growth import GROW
@@ -36,7 +36,7 @@ from pipeline.heldout import HeldOut, HeldOutPlace, LeftOut
 from pipeline.images import ImageReader
 from pipeline.product import software_version
 from pipeline.progress import Progress, silent
-from pipeline.report_methods import ANCHORS, ANCHORS_POOLED
+from pipeline.report_methods import ANCHORS, ANCHORS_POOLED, FIRST_GUESS
 from pipeline.scoretable import ScoreTable
 from pipeline.settings import DecloudSettings
 from pipeline.trust import Trust

@@ -20,7 +20,7 @@ REGIONS = {
 }
 """What the regions are called in the page."""
 FIRST_GUESS = "first guess"
-"""Name of the method that shows what the network starts from."""
+"""Method: what the first checkpoint starts from, without its learned correction."""
 SEED_PROTOCOL = "seed"
 ANCHORS = {"psnr": 30.14, "ssim": 0.809, "cc": 0.799, "rmse": 0.064}
 """Published scores of a student's reproduction of the method: means over 14 RGB images of 256 x 256, by a protocol whose truth

@@ -22,13 +22,13 @@ from pipeline.bandsets import BAND_SETS
 from pipeline.baselines import BASELINES, TEMPORAL
 from pipeline.cases import KINDS
 from pipeline.chips import read_chip
-from pipeline.chipscores import FIRST_GUESS
 from pipeline.errors import InvalidSettings
 from pipeline.evaluation import Evaluation, evaluate
 from pipeline.images import CLEAR
 from pipeline.pairs import build_pairs
 from pipeline.pictures import PICTURES
 from pipeline.report import schema
+from pipeline.report_methods import FIRST_GUESS
 from srgan.checkpoint import Checkpoint
 from tests.pipeline.made_cases import detector, made_series, made_table, smallest, write_pair
 from tests.pipeline.made_chips import found, land, place, write_item
