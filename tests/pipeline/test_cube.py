@@ -432,7 +432,7 @@ def appended(cube: Path, product: Path) -> bool:
 def test_a_disk_that_is_really_full(tmp_path, series):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(disk)]
     if (
         os.geteuid() != 0
         or shutil.which("mount") is None
