@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -30,7 +30,7 @@ from srgan.dataset import Batch, SampleMaker
 from srgan.errors import ModelError
 from srgan.generator import Draft, Generator
 from srgan.metrics import rmse
-from srgan.settings import load_settings
+from srgan.settings import load_settings, make_settings
 from srgan.spec import GROUPS
 from srgan.store import ChipStore
 from srgan.strength import LEVELS, described
@@ -172,7 +172,15 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         checkpoint = load_checkpoint(given.checkpoint)
-        maker = SampleMaker(ChipStore(given.store).split("val"), load_settings("small", {"crop": given.crop}), STREAM)
+        training = checkpoint.card.get("training")
+        own = training.get("settings") if isinstance(training, Mapping) else None
+        # Skies, transplants and bands as it was trained on; where the card does not tell, as the preset `small`.
+        settings = (
+            make_settings({**own, "crop": given.crop, "start": ""})
+            if own
+            else load_settings("small", {"crop": given.crop})
+        )
+        maker = SampleMaker(ChipStore(given.store).split("val"), settings, STREAM)
         calibrate(checkpoint.generator, maker, given.samples)
         card = {**checkpoint.card, "calibration": calibration_card(checkpoint.generator, given.samples, given.crop)}
         dtype = torch.float32 if given.full else torch.float16

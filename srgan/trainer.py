@@ -248,11 +248,11 @@ class Run:
     def release(self, scores: dict[str, float]) -> None:
         """Write the moving average as a release checkpoint, with its margin as measured."""
         state = self.state
+        calibrate(state.average, self.scale, self.settings.validation_samples)
         # On the CPU, wherever it was trained: a margin is a distance, not a matter of the device.
         samples = min(MARGIN_SAMPLES, self.settings.margin_samples)
         margin = measure_margin(copy.deepcopy(state.average).cpu(), samples=samples)
         run = {"step": state.step, "steps": self.steps, "devices": self.devices.world}
-        calibrate(state.average, self.scale, self.settings.validation_samples)
         card = release_card(state, {"train": self.maker, "val": self.judge}, scores, run) | {"margin_samples": samples}
         spec = state.average.spec.model_copy(update={"margin": margin})
         save_checkpoint(self.output / "best.safetensors", state.average, card, spec=spec, dtype=torch.float32)

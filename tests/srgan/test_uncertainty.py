@@ -219,3 +219,23 @@ def test_the_command_calibrates_a_finished_checkpoint(tmp_path, capsys):
     assert set(found.card["calibration"]["expected error, shift"]) == set(GROUPS)
     assert main([str(tmp_path / "none.safetensors"), *options]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_the_command_draws_samples_as_the_checkpoint_was_trained(tmp_path, capsys):
+    torch.manual_seed(0)
+    store, before, after = (
+        write_store(tmp_path / "store"),
+        tmp_path / "before.safetensors",
+        tmp_path / "after.safetensors",
+    )
+    options = [str(before), "--store", str(store), "--output", str(after), "--crop", "64", "--samples", "6"]
+    found = []
+    for skies in ({"haze": 1, "broken": 0, "cirrus": 0}, {"haze": 0, "broken": 0, "overcast": 1, "cirrus": 0}):
+        own = load_settings("tiny", {"skies": skies, "transplants": 0}).model_dump(mode="json")
+        save_checkpoint(before, Generator(SMALLEST), {"training": {"settings": own}})
+        assert main(options) == 0
+        found.append(load_checkpoint(after).card["calibration"]["expected error, shift"])
+    assert found[0] != found[1]
+    save_checkpoint(before, Generator(SMALLEST), {"training": {"settings": {"skies": 3}}})
+    assert main(options) == 2
+    assert capsys.readouterr().err.startswith("error: ")
