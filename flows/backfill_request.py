@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from catalogs.dates import parse_dates
 from catalogs.hrefs import absolute
@@ -43,6 +43,19 @@ class BackfillRequest(CatalogRequest):
         description="Where windows run: inline (in the process of the backfill), deployed (each a run of the deployment `window`), "
         "or auto (deployed where the server has that deployment)",
     )
+
+    @field_validator("cube")
+    @classmethod
+    def _apart(cls, cube: Path | None, info: ValidationInfo) -> Path | None:
+        """A cube that was the folder of the products, or held it, would take its place when it changes."""
+        if cube is None or "output" not in info.data:
+            return cube
+        store, output = Path(absolute(cube)), Path(absolute(info.data["output"]))
+        if store in (output, *output.parents) or store in (output / "runs", output / "backfills"):
+            raise ValueError(
+                f"that is where the products are; give it a name of its own, for example {output / 'cube.zarr'}"
+            )
+        return cube
 
     @property
     def id(self) -> str:

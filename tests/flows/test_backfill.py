@@ -188,6 +188,17 @@ def test_bad_input_is_one_line_and_makes_nothing(
     assert not (tmp_path / "out").exists() or published_items(tmp_path / "out") == []
 
 
+def test_a_cube_is_not_the_folder_of_the_products(area: Simulated, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    for cube in (output, tmp_path, output / "runs", output / "backfills", f"{output}/x/.."):
+        with pytest.raises(
+            InvalidSettings, match=r"^--cube.*: that is where the products are; give it a name of its own"
+        ):
+            request_of(area, output, cube=cube)
+    assert request_of(area, output, cube=output / "cube.zarr").cube == output / "cube.zarr"
+    assert not output.exists()
+
+
 def test_an_output_that_is_a_file(area: Simulated, tmp_path: Path, decloud: Decloud) -> None:
     (tmp_path / "out").write_text("")
     ended = decloud(*backfill(area, tmp_path / "out"))
