@@ -10,10 +10,11 @@ from time import monotonic, sleep
 from typing import cast
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import CancelledRun, ExternalSignal, ObjectNotFound, PrefectException
 from prefect.runtime import flow_run as around
 from prefect.states import Cancelling
 
@@ -30,6 +31,8 @@ POLL = 2.0
 """Seconds between two looks at a run."""
 PATIENCE = 60.0
 """Seconds after which a run that no worker has taken is mentioned."""
+ABSENCE = 900.0
+"""Seconds that the server may be away while a window runs; each of our questions is repeated by Prefect's client before it counts."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class DeployedWindows:
             )
             run = cast("FlowRun", started)  # a coroutine only where an event loop runs around us
             known = run.state is not None and run.state.is_final()
-            with _cancelled_too(run):
+            with self._cancelled_too(run):
                 run = self._ended(run)
             state = run.state
             if state is not None and state.is_completed():
@@ -104,16 +107,26 @@ class DeployedWindows:
             self.logger.warning(line)
             crashed = state is not None and state.is_crashed()
             if not (crashed or known):
-                self._note(window, line)
+                self._note(window, line, before)
                 return
-        self._note(window, line)
+        self._note(window, line, before)
 
     def _ended(self, run: FlowRun) -> FlowRun:
-        """The run when it is over."""
+        """The run when it is over. Raises what the client does where the server refuses, or is away for longer than ABSENCE."""
         begun, told = monotonic(), False
+        answered = begun
         with get_client(sync_client=True) as client:
             while True:
-                run = client.read_flow_run(run.id)
+                try:
+                    run = client.read_flow_run(run.id)
+                except httpx.HTTPError as error:
+                    # The window runs on without us, and without the server.
+                    if not _may_answer(error) or monotonic() - answered > ABSENCE:
+                        raise
+                    self.logger.warning(f"run {run.name}: the server does not say how it is ({error}); asked again")
+                    sleep(POLL)
+                    continue
+                answered = monotonic()
                 if run.state is not None and run.state.is_final():
                     return run
                 waits = run.start_time is None and monotonic() - begun > PATIENCE
@@ -135,20 +148,31 @@ class DeployedWindows:
                 reason=f"all scenes done by flow run {run.name}, which kept their list where it ran",
             )
 
-    def _note(self, window: AreaRequest, line: str) -> None:
-        """Close the ledger's entry of a window that could not do so itself."""
+    def _note(self, window: AreaRequest, line: str, before: WindowLine | None) -> None:
+        """Close the ledger's entry of a window that could not do so itself; `before` was its last before the window was run."""
         ledger = Ledger(window.output, window.part_of)
         last = ledger.latest().get(window.dates)
-        if last is None or last.state in ("running", "done"):
+        if last is None or last == before or last.state in ("running", "done"):
             ledger.write(window.dates, "interrupted", reason=line)
 
+    @contextmanager
+    def _cancelled_too(self, run: FlowRun) -> Iterator[None]:
+        """Around waiting for a run: where the wait is ended from outside, by ctrl-C or by Prefect, so is the run."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit, ExternalSignal, CancelledRun):
+            try:
+                with get_client(sync_client=True) as client:
+                    client.set_flow_run_state(run.id, Cancelling(message="the backfill that it belongs to was stopped"))
+            except (httpx.HTTPError, PrefectException, OSError, RuntimeError) as error:
+                self.logger.warning(
+                    f"run {run.name} could not be cancelled ({error}): cancel it by hand, or it runs on"
+                )
+            raise
 
-@contextmanager
-def _cancelled_too(run: FlowRun) -> Iterator[None]:
-    """Around waiting for a run: where the wait is ended from outside, by ctrl-C or by Prefect, so is the run."""
-    try:
-        yield
-    except BaseException:
-        with get_client(sync_client=True) as client:
-            client.set_flow_run_state(run.id, Cancelling(message="the backfill that it belongs to was stopped"))
-        raise
+
+def _may_answer(error: httpx.HTTPError) -> bool:
+    """Whether the server may answer later: it is away, or has trouble of its own."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= 500 or error.response.status_code == 429
+    return isinstance(error, httpx.TransportError)

@@ -164,8 +164,9 @@ class Worker(threading.Thread):
                     window = AreaRequest.model_validate(run.parameters["request"])
                     ledger = Ledger(self.output, window.part_of)
                     client.set_flow_run_state(run.id, Running(), force=True)
-                    end = self.ends.pop(0)
-                    ledger.write(window.dates, "running")
+                    end, _, wordless = self.ends.pop(0).partition(" ")
+                    if not wordless:
+                        ledger.write(window.dates, "running")
                     if end == "completed":
                         ledger.write(window.dates, "done", RunSummary("r", str(self.output)))
                     elif end == "failed":
@@ -224,6 +225,95 @@ def test_windows_run_by_the_deployment_and_one_that_crashes_is_started_again(
     worker.join(60)
     assert [line.state for line in summary.windows] == ["interrupted", "done", "done"]
     assert "it crashed" in summary.windows[0].reason
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_window_that_failed_before_and_now_crashes_without_a_line_says_that_it_crashed(
+    area: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.backfill_flow import run_backfill_flow
+
+    monkeypatch.setattr("flows.children.POLL", 0.1)
+    request = request_of(area, tmp_path, dates="2023-07-08/2023-07-10")
+    for ends, state, reason in ((["failed"], "failed", ""), (["crashed wordless"] * 3, "interrupted", "it crashed")):
+        worker = Worker(list(ends), tmp_path)
+        worker.start()
+        (line,) = run_backfill_flow(request).windows
+        worker.join(60)
+        assert line.state == state
+        assert reason in line.reason
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_server_that_is_away_for_a_while_costs_no_window(
+    area: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import httpx
+    from prefect.client.orchestration import SyncPrefectClient, get_client
+
+    from flows.backfill_flow import run_backfill_flow
+
+    monkeypatch.setattr("flows.children.POLL", 0.1)
+    read, answer = SyncPrefectClient.read_flow_run, httpx.Response(503, request=httpx.Request("GET", "http://server"))
+    faults: list[httpx.HTTPError] = []
+
+    def faulty(client: SyncPrefectClient, run_id: UUID) -> Any:
+        run = read(client, run_id)
+        if run.deployment_id is not None and faults:
+            raise faults.pop()
+        return run
+
+    monkeypatch.setattr(SyncPrefectClient, "read_flow_run", faulty)
+    request = request_of(area, tmp_path, dates="2023-07-08/2023-07-10")
+    faults += [
+        httpx.ConnectError("refused"),
+        httpx.ReadTimeout("late"),
+        httpx.HTTPStatusError("busy", request=answer.request, response=answer),
+    ]
+    worker = Worker(["completed"], tmp_path)
+    worker.start()
+    assert not run_backfill_flow(request).failed
+    worker.join(60)
+    assert not faults
+
+    # One that stays away ends the wait, and leaves the window to its worker.
+    monkeypatch.setattr("flows.children.ABSENCE", -1.0)
+    faults.append(httpx.ConnectError("refused"))
+    with pytest.raises(httpx.ConnectError, match="refused"):
+        run_backfill_flow(request)
+    with get_client(sync_client=True) as client:
+        (waiting,) = [run for run in client.read_flow_runs() if run.deployment_id and run.state_name == "Scheduled"]
+        client.delete_flow_run(waiting.id)
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_stop_stays_a_stop_where_the_window_cannot_be_cancelled(
+    area: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import httpx
+    from prefect.client.orchestration import SyncPrefectClient, get_client
+
+    from flows.backfill_flow import run_backfill_flow
+
+    change, asked = SyncPrefectClient.set_flow_run_state, []
+
+    def faulty(client: SyncPrefectClient, run_id: Any, state: Any, *more: Any, **options: Any) -> Any:
+        if state.is_cancelling():
+            asked.append(run_id)
+            raise httpx.ConnectError("refused")
+        return change(client, run_id, state, *more, **options)
+
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SyncPrefectClient, "set_flow_run_state", faulty)
+    monkeypatch.setattr("flows.children.sleep", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_backfill_flow(request_of(area, tmp_path))
+    monkeypatch.undo()
+    (left,) = asked
+    with get_client(sync_client=True) as client:
+        client.delete_flow_run(left)
 
 
 @pytest.mark.usefixtures("deployed")
