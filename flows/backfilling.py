@@ -38,7 +38,7 @@ class BackfillSummary:
     cube: str = ""
     """Path of the cube, where one was asked for."""
     cube_problem: str = ""
-    """Why the cube lacks a window; a retry may help."""
+    """Why the cube lacks a window: its products do not fit, or could not be read or written just now."""
     cube_passed_over: Mapping[str, str] = field(default_factory=dict)
     """Ids of products that the cube does not take -> why."""
 
@@ -110,6 +110,8 @@ def run_windows(
         tell(f"{place}{_told(line)}")
         if stack is not None:
             stack.add(line)
+            if line.window in stack.problems:
+                tell(f"{place}not in the cube: {stack.problems[line.window]}")
     return BackfillSummary(
         request.id,
         address(output),

@@ -11,7 +11,7 @@ from catalogs.aoi import parse_aoi
 from flows.backfill_request import BackfillRequest
 from flows.ledger import WindowLine
 from pipeline.address import output_url
-from pipeline.errors import InvalidSettings, PipelineError
+from pipeline.errors import InvalidScene, InvalidSettings, PipelineError
 
 if TYPE_CHECKING:
     from pipeline.cube import AreaGrid
@@ -26,10 +26,19 @@ class Stack:
     """Folder of the products."""
     grid: AreaGrid | None = None
     """Grid of the cube; None for that of the scenes."""
-    problem: str = ""
-    """Why it lacks a window; a retry may help."""
+    problems: dict[str, str] = field(default_factory=dict)
+    """Windows that it lacks -> why; the oldest first."""
     passed_over: dict[str, str] = field(default_factory=dict)
     """Ids of products that it does not take -> why."""
+
+    @property
+    def problem(self) -> str:
+        """Why it lacks a window, empty where it lacks none: one line, of the first of them."""
+        if not self.problems:
+            return ""
+        window, reason = next(iter(self.problems.items()))
+        more = len(self.problems) - 1
+        return f"{window}: {reason}" + (f" ({more} more window{'s' * (more > 1)})" if more else "")
 
     @classmethod
     def of(cls, request: BackfillRequest) -> Stack | None:
@@ -56,9 +65,9 @@ class Stack:
         return cls(request.cube, Path(request.output), grid)
 
     def add(self, line: WindowLine) -> None:
-        """Append the products of a window that the cube lacks: all of them or none.
+        """Append the products of a window that the cube lacks: all of them or none; `problems` says why where it is none.
 
-        Raises InvalidSettings and InvalidScene for products that do not fit the cube.
+        Raises InvalidSettings where the cube itself cannot be what was asked for.
         """
         products = [self.output / scene.product for scene in line.scenes if scene.product]
         if not products:
@@ -68,8 +77,8 @@ class Stack:
         try:
             told: Mapping[str, str] = append_products(self.cube, products, grid=self.grid).passed_over
         except PipelineError as error:
-            if not error.transient:
+            if not (error.transient or isinstance(error, InvalidScene)):
                 raise
-            self.problem = " ".join(str(error).split())
+            self.problems[line.window] = " ".join(str(error).split())
         else:
             self.passed_over |= told

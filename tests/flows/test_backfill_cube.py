@@ -48,6 +48,29 @@ def test_the_cube_holds_every_window_and_takes_what_it_lacks(area: Simulated, tm
     assert not (tmp_path / "fresh").exists(), "nothing is declouded for a cube that cannot take it"
 
 
+def test_products_that_do_not_fit_the_cube_do_not_stop_the_windows(
+    area: Simulated, tmp_path: Path, decloud: Decloud
+) -> None:
+    cube = tmp_path / "cube.zarr"
+    first = backfill(area, tmp_path / "a", "--dates", "2023-07-08/2023-07-10", "--bands", "B04", "--cube", cube)
+    assert decloud(*first).status == 0
+    steps = read_cube_state(cube).steps
+    ended = decloud(*backfill(area, tmp_path / "b", *WEEKLY, "--bands", "B04,B8A", "--cube", cube, "--json"))
+    assert ended.status == 1
+    assert len(published_items(tmp_path / "b")) == 3
+    windows = ended.document["windows"]
+    assert [line["state"] for line in windows] == ["done"] * 3
+    assert ended.document["failed"]
+    problem = ended.document["cube_problem"]
+    assert problem.startswith(f"{windows[0]['window']}: {windows[0]['scenes'][0]['product']}: has B04 B8A")
+    assert problem.endswith("(2 more windows)")
+    assert ended.err.count("not in the cube: ") == 3
+    assert read_cube_state(cube).steps == steps, "what was there is left alone"
+    plain = decloud(*backfill(area, tmp_path / "b", *WEEKLY, "--bands", "B04,B8A", "--cube", cube))
+    assert plain.status == 1
+    assert f"the cube is not complete: {problem}" in plain.out
+
+
 def test_an_areas_grid_and_another_area(area: Simulated, tmp_path: Path, decloud: Decloud) -> None:
     output, cube = tmp_path / "out", tmp_path / "cube.zarr"
     month = ("--dates", "2023-07-08/2023-07-13", "--bands", "B04", "--cube", cube, "--grid", "auto")
