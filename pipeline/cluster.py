@@ -19,7 +19,7 @@ from pipeline.cluster_worker import IgnoreInterrupts, Recipe, WorkerDiffers, dif
 from pipeline.errors import ClusterFailed, InvalidSettings, WriteFailed
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
     from pipeline.settings import Resources
 
@@ -47,7 +47,7 @@ class Cluster:
         self.name, self._device_asked, self._device = dask, device, ""
         self.local = int(dask.removeprefix("local:")) if dask.startswith("local:") else 0
         self._lock = threading.Lock()
-        self._sent: set[tuple[str, str]] = set()
+        self._sent: dict[tuple[str, str], float] = {}
         self._alone_since: float | None = None
         self._stack = ExitStack()
         try:
@@ -98,10 +98,13 @@ class Cluster:
         # Processes that were started here run what runs here.
         return Recipe(where, checkpoint_digest(checkpoint), bands, device, None if self.local else software())
 
-    def send_checkpoint(self, recipe: Recipe, worker: str) -> None:
-        """Send the weights to a worker that lacks them; nothing is sent twice. Raises ClusterFailed, WriteFailed."""
+    def send_checkpoint(self, recipe: Recipe, worker: str, since: float) -> None:
+        """Send the weights to a worker that lacked them for a part given away at `since`, unless they have come after that.
+
+        So one that was started anew at its address, in an empty folder, gets them again. Raises ClusterFailed, WriteFailed.
+        """
         with self._lock:
-            if (worker, recipe.digest) in self._sent:
+            if self._sent.get((worker, recipe.digest), since) > since:
                 return
             files = {path.name: path.read_bytes() for path in checkpoint_paths(recipe.checkpoint)}
             try:
@@ -115,7 +118,7 @@ class Cluster:
                 # It has gone meanwhile: whoever gets the part now asks for itself.
                 _log.info("checkpoint %s did not reach %s: %s", recipe.digest[:16], worker, failed)
                 return
-            self._sent.add((worker, recipe.digest))
+            self._sent[worker, recipe.digest] = time.monotonic()
         _log.info("checkpoint %s sent to %s", recipe.digest[:16], worker)
 
     def check(self) -> None:
@@ -143,24 +146,14 @@ class Cluster:
 
     def _connect(self) -> Client:
         import dask
-        from distributed import Client, LocalCluster
+        from distributed import Client
 
         self._stack.enter_context(_quiet())
         # A part's pixels go with its task, so that it can be done again elsewhere; how many are on their way is ours to bound.
         self._stack.enter_context(dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}))
         address: Any = self.name
         if self.local:
-            address = LocalCluster(
-                n_workers=self.local,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                # Blocks are sized so that all processes together stay within --max-memory: none is to be paused or killed.
-                memory_limit=0,
-                silence_logs=logging.CRITICAL,
-                resources={} if self._device_asked == "cpu" else {GPU: 1},
-            )
+            address = self._started()
             self._stack.callback(_closed, address, ENDING)
         try:
             client = Client(address, timeout=TIMEOUT, set_as_default=False)
@@ -173,6 +166,28 @@ class Cluster:
         if self.local:
             client.register_plugin(IgnoreInterrupts())
         return client
+
+    def _started(self) -> LocalCluster:
+        """Processes on this machine. Raises ClusterFailed."""
+        from distributed import LocalCluster
+
+        try:
+            return LocalCluster(
+                n_workers=self.local,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                # Blocks are sized so that all processes together stay within --max-memory: none is to be paused or killed.
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+                resources={} if self._device_asked == "cpu" else {GPU: 1},
+            )
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise ClusterFailed(
+                f"--dask {self.name}: the processes could not be started ({reason}); ask for fewer, or leave --dask out to run here"
+            ) from error
 
     def _check_workers(self) -> None:
         """Raise where a worker cannot do, or would do otherwise. Those that come later are looked at with their first task."""

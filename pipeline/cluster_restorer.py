@@ -9,6 +9,7 @@ is done again here or by the scheduler; the rest is the scene's error.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ class _Sent:
     """A part on its way."""
 
     part: Part
+    at: float
+    """`time.monotonic` when it was given away."""
     future: Future
     done: threading.Event
     """Set once there is a result, good or bad."""
@@ -150,7 +153,7 @@ class ClusterRestorer:
         if not self._cluster.running:
             raise self._cluster.lost()
         resources = None if self._recipe.device == "cpu" else {"GPU": 1}
-        done = threading.Event()
+        done, at = threading.Event(), time.monotonic()
         try:
             future = self._cluster.client.submit(restore_part, self._recipe, part, pure=False, resources=resources)
         except (CommClosedError, RuntimeError, OSError) as error:
@@ -158,14 +161,14 @@ class ClusterRestorer:
         future.add_done_callback(lambda _: done.set())
         with self._lock:
             self._flying.add(future)
-        return _Sent(part, future, done)
+        return _Sent(part, at, future, done)
 
     def _answers(self, sent: _Sent) -> Answers:
         for _ in range(ASKED_AGAIN):
             try:
                 return self._result(sent)
             except CheckpointLacking as lacking:
-                self._cluster.send_checkpoint(self._recipe, str(lacking))
+                self._cluster.send_checkpoint(self._recipe, str(lacking), sent.at)
             sent = self._send(sent.part)
         self._drop(sent.future)
         raise ClusterFailed(

@@ -146,6 +146,45 @@ def test_real_workers_get_the_weights_once_each(
     assert len(kept) == len(sent)
 
 
+def test_a_worker_that_is_started_anew_at_its_address_gets_the_weights_again(tmp_path, checkpoint, monkeypatch, caplog):
+    monkeypatch.chdir(checkpoint.parent)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+    with (
+        caplog.at_level(logging.INFO, "pipeline.cluster"),
+        processes(tmp_path / "cluster") as started,
+        connected(Resources(dask=started.address, device="cpu")) as session,
+    ):
+        cluster = session.cluster()
+        restorer = ClusterRestorer(cluster, f"/proc/self/cwd/{checkpoint.name}", ("B02",), 1 << 20)
+        given, answers = list(tiles(8)), []
+        for name in ("first", "anew"):
+            started.add_worker(name, "--worker-port", port)
+            waited(lambda name=name: name in [worker["name"] for worker in cluster.workers().values()], name)
+            answers.append(np.stack(list(restorer.restore(given))))
+            assert set(cluster.workers()) == {f"tcp://127.0.0.1:{port}"}
+            started.kill(name)
+            waited(lambda: not cluster.workers(), "the scheduler's notice")
+    np.testing.assert_array_equal(*answers)
+    sent = [record.args[1] for record in caplog.records if record.msg == "checkpoint %s sent to %s"]
+    assert sent == [f"tcp://127.0.0.1:{port}"] * 2, "once to each of the two processes, however many parts asked"
+
+
+def test_processes_that_cannot_be_started_are_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        dask.config.set({"temporary-directory": str(tmp_path / "file" / "x")}),
+        pytest.raises(
+            ClusterFailed, match=r"--dask local:1: the processes could not be started \(.*; ask for fewer"
+        ) as caught,
+        connected(Resources(dask="local:1", device="cpu")) as session,
+    ):
+        session.cluster()
+    assert "\n" not in str(caught.value)
+    assert "file" in str(caught.value)
+
+
 def test_a_shared_path_counts_only_with_the_right_weights(pair, checkpoint):
     with connected(Resources(dask=pair.address, device="cpu")) as session:
         cluster = session.cluster()
