@@ -20,7 +20,9 @@ class Storage(Protocol):
     """What an output can do, wherever it is."""
 
     def check(self) -> None:
-        """Raise InvalidSettings or WriteFailed, one line, where nothing can be read from here; asks the network for a bucket."""
+        """Raise where nothing can be read from here, or made: InvalidSettings for what must be changed (the folder of work, the bucket,
+        credentials), ReadFailed where a store does not answer. Asks the network for a bucket.
+        """
         ...
 
     def publish(
@@ -54,7 +56,10 @@ class Storage(Protocol):
         ...
 
     def bring(self) -> bool:
-        """Fetch the journals and records of other machines; whether there is an output at all. Raises ReadFailed."""
+        """Fetch the journals and records of other machines; whether there is an output at all.
+
+        Raises ReadFailed, also where they cannot be kept here (a full disk), and InvalidSettings as `check` does.
+        """
         ...
 
 

@@ -21,7 +21,7 @@ from pipeline.address import scratch
 from pipeline.bucket import Bucket, Changed, Stored, tag_of
 from pipeline.catalogue import CATALOG, as_text, catalogue, linked, up_to_date
 from pipeline.checksums import MANIFEST, differences, listed_in, seal
-from pipeline.errors import InvalidSettings, WriteFailed
+from pipeline.errors import InvalidSettings, ReadFailed, WriteFailed
 from pipeline.sink import write_failed
 from pipeline.storage_local import complete_item
 
@@ -129,10 +129,7 @@ class ObjectStorage:
             if not local.exists() or local.stat().st_size < stored.size:
                 content = self._bucket.read(f"{_RUNS}/{name}") or b""
                 _own_folder(scratch())
-                local.parent.mkdir(parents=True, exist_ok=True)
-                beside = local.with_name(f".{name}.{os.getpid()}.part")
-                beside.write_bytes(content)
-                beside.replace(local)
+                _put(local, content)
         return bool(remote) or (self.work / _RUNS).is_dir() or self._bucket.stored(CATALOG) is not None
 
     def _withdraw(self, name: str) -> None:
@@ -195,6 +192,20 @@ def _hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
 
+def _put(local: Path, content: bytes) -> None:
+    """Write a file that was fetched, whole or not at all. Raises ReadFailed."""
+    beside = local.with_name(f".{local.name}.{os.getpid()}.part")
+    try:
+        local.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            beside.write_bytes(content)
+            beside.replace(local)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise ReadFailed(str(write_failed(error, local, option="DECLOUD_SCRATCH"))) from error
+
+
 def _own_folder(folder: Path) -> None:
     """Make the folder of work, where others of this machine do not write. Raises InvalidSettings."""
     try:
@@ -205,4 +216,6 @@ def _own_folder(folder: Path) -> None:
             f"{folder}: no folder of work can be made ({error.strerror}): name one by DECLOUD_SCRATCH"
         ) from None
     if owner not in (os.geteuid(), 0) or not os.access(folder, os.W_OK):
-        raise InvalidSettings(f"{folder}: belongs to somebody else: name a folder of yours by DECLOUD_SCRATCH")
+        raise InvalidSettings(
+            f"{folder}: belongs to somebody else, or is read-only: name a folder of yours by DECLOUD_SCRATCH"
+        )

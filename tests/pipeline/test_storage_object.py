@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from pipeline import bucket as buckets
 from pipeline.address import address, output_path, output_url
 from pipeline.bucket import Bucket, tag_of
-from pipeline.errors import InvalidSettings, WriteFailed
+from pipeline.errors import InvalidSettings, ReadFailed, WriteFailed
 from pipeline.publish import is_published, products_of, publish, published_items, read_item, rebuild_catalog
 from pipeline.storage import storage_of
 from pipeline.storage_local import LocalStorage
@@ -278,6 +279,8 @@ def test_wrong_bucket_credentials_and_server_are_one_line_each(bucket, output, m
         Bucket(f"{bucket.url}/out").write("x", b"")
     assert caught_write.value.transient
     assert SECRET not in str(caught_write.value)
+    with pytest.raises(ReadFailed, match="no answer, perhaps only now"):
+        storage_of(output).check()
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
@@ -291,3 +294,42 @@ def test_a_folder_of_work_that_cannot_be_made_is_one_line(bucket, tmp_path, monk
     monkeypatch.setenv("DECLOUD_SCRATCH", str(tmp_path / "file" / "x"))
     with pytest.raises(InvalidSettings, match="name one by DECLOUD_SCRATCH"):
         storage_of(output_path(f"{bucket.url}/out")).check()
+
+
+def test_journals_that_cannot_be_kept_here_are_one_line(bucket, output):
+    Bucket(f"{bucket.url}/out").write("runs/a.jsonl", b"x" * 4096)
+    output.mkdir(parents=True)
+    (output / "runs").write_text("")
+    with pytest.raises(ReadFailed, match=r"runs/a\.jsonl: cannot be written: ") as caught:
+        storage_of(output).bring()
+    assert "\n" not in str(caught.value)
+    (output / "runs").unlink()
+    assert storage_of(output).bring()
+    assert [path.name for path in (output / "runs").iterdir()] == ["a.jsonl"]
+
+
+def test_journals_on_a_disk_that_is_really_full_or_read_only(bucket, tmp_path, monkeypatch):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if (
+        os.geteuid() != 0
+        or shutil.which("mount") is None
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("cannot mount a small disk here")
+    try:
+        monkeypatch.setenv("DECLOUD_SCRATCH", str(disk / "work"))
+        elsewhere = output_path(f"{bucket.url}/out")
+        Bucket(f"{bucket.url}/out").write("runs/a.jsonl", b"x" * 4096)
+        assert storage_of(elsewhere).bring()
+        Bucket(f"{bucket.url}/out").write("runs/large.jsonl", b"x" * 100_000)
+        with pytest.raises(ReadFailed, match="no space left on the disk: free some, or choose another DECLOUD_SCRATCH"):
+            storage_of(elsewhere).bring()
+        assert [path.name for path in (elsewhere / "runs").iterdir()] == ["a.jsonl"], "nothing half written"
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        Bucket(f"{bucket.url}/out").write("runs/b.jsonl", b"x")
+        with pytest.raises((ReadFailed, InvalidSettings), match=str(disk)):
+            storage_of(elsewhere).bring()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
