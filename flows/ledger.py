@@ -1,10 +1,11 @@
-"""The ledger of a backfill: what became of its windows, in the folder of the products.
+"""The ledger of a backfill: what became of its windows, in the folder of the products, or of work where those go to a bucket.
 
     OUT/backfills/<id>.json    what was asked for, and the windows
     OUT/backfills/<id>.jsonl   a line when a window begins, and one when it ends; appended to, never rewritten
 
 Whoever runs a window writes its lines, on whatever machine. The ledger is for people and for the cube: what is to be done is decided by
-the products alone, so a ledger that is lost costs nothing.
+the products alone, so a ledger that is lost costs nothing. With an output on s3:// it stays in the local folder of work and is not copied
+to the bucket: another machine does not see it.
 """
 
 from __future__ import annotations
