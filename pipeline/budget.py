@@ -31,7 +31,7 @@ IN_FLIGHT = 2
 """Blocks at once: one is read while the other is computed."""
 PROCESS = 480 * 2**20
 """A worker process of `local:N` with its network loaded, and a part on its way; a bound. Measured with the default checkpoint, four bands
-and two references on a CPU: 340 MiB loaded, 475 MiB at its peak, the activations of one tile, which are counted apart, included."""
+and two references on a CPU: 340 MiB loaded, 475 MiB at its peak, the activations of one tile, which are counted apart, included (526 MiB with four)."""
 EXCHANGE = 8
 """One part in so many of `max_memory` is for what is on its way to a cluster and back."""
 _EDGES = range(256, 2304 + 1, 256)

@@ -64,7 +64,6 @@ def test_products_that_do_not_fit_the_cube_do_not_stop_the_windows(
     problem = ended.document["cube_problem"]
     assert problem.startswith(f"{windows[0]['window']}: {windows[0]['scenes'][0]['product']}: has B04 B8A")
     assert problem.endswith("(2 more windows)")
-    assert ended.err.count("not in the cube: ") == 3
     assert read_cube_state(cube).steps == steps, "what was there is left alone"
     plain = decloud(*backfill(area, tmp_path / "b", *WEEKLY, "--bands", "B04,B8A", "--cube", cube))
     assert plain.status == 1
