@@ -81,6 +81,8 @@ def _checked(url: str) -> str:
         raise InvalidSettings(
             f"--output {shown}: give credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or by AWS_PROFILE, not in the URL"
         )
+    if not parts.netloc:
+        raise InvalidSettings(f"--output {url}: no bucket is named; write s3://bucket/prefix")
     if not _BUCKET.fullmatch(parts.netloc):
         raise InvalidSettings(f"--output {shown}: {parts.netloc!r} cannot be the name of a bucket")
     prefix = parts.path.strip("/")
