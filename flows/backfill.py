@@ -31,11 +31,10 @@ input, 130 interrupted.
 """
 
 
+@options.requesting
 def backfill(
     output: options.Output,
-    catalog: options.Catalog = None,
-    aoi: options.Aoi = None,
-    dates: options.Dates = None,
+    *,
     step: Annotated[
         str | None,
         typer.Option(metavar="month|Nd", show_default="month", help="Windows: calendar months, or so many days each."),
@@ -49,35 +48,17 @@ def backfill(
             metavar="CRS,M|auto", help="The cube's grid; scenes of a day are merged on it. For example EPSG:32633,10."
         ),
     ] = None,
-    bands: options.Bands = None,
-    format: options.Format = None,  # noqa: A002 - the option's name
-    checkpoint: options.Checkpoint = None,
-    mask: options.Mask = None,
-    references: options.References = None,
-    window_days: options.WindowDays = None,
-    grow: options.Grow = None,
-    feather: options.Feather = None,
-    max_generated: options.MaxGenerated = None,
-    tile: options.Tile = None,
-    overlap: options.Overlap = None,
-    device: options.Device = None,
-    max_memory: options.MaxMemory = None,
-    workers: options.Workers = None,
-    dask: options.Dask = None,
-    clip: options.Clip = False,  # noqa: FBT002 - a flag of the command line
-    refresh: options.Refresh = False,  # noqa: FBT002
-    overwrite: Annotated[  # noqa: FBT002
-        bool, typer.Option("--overwrite", help="Make products again that are there already.")
-    ] = False,
-    prefect: options.Prefect = False,  # noqa: FBT002
-    json: options.Json = False,  # noqa: FBT002
-    quiet: options.Quiet = False,  # noqa: FBT002
-    debug: options.Debug = False,  # noqa: FBT002 - looked at by `main`
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make products again that are there already.")] = False,
+    prefect: options.Prefect = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,  # noqa: ARG001 - looked at by `main`
+    **values: Any,
 ) -> None:
     """Replaced by `_HELP`."""
-    values = dict(locals())
+    windows = {"step": step, "cube": cube, "grid": grid}
     with told(output):
-        request = _request(values)
+        request = _request(values | {"output": output, "overwrite": overwrite}, windows)
         summary = (_in_prefect if prefect else _directly)(request, quiet=quiet)
     _print(summary, as_json=json)
     raise typer.Exit(1 if summary.failed else 0)
@@ -86,15 +67,14 @@ def backfill(
 backfill.__doc__ = _HELP
 
 
-def _request(values: dict[str, Any]) -> BackfillRequest:
+def _request(values: dict[str, Any], windows: dict[str, Any]) -> BackfillRequest:
     """The request that the options name. Raises InvalidSettings for those that do not go together or hold wrong values."""
     from flows.backfill_request import make_backfill_request
 
     if not values.get("catalog"):
         raise InvalidSettings("nothing to do: give --catalog with --aoi and --dates")
     area = options.build_request(values).model_dump(exclude={"kind", "part_of"})
-    extra = {name: values[name] for name in ("step", "cube", "grid") if values.get(name) is not None}
-    return make_backfill_request(area | extra)
+    return make_backfill_request(area | {name: value for name, value in windows.items() if value is not None})
 
 
 def _directly(request: BackfillRequest, *, quiet: bool) -> BackfillSummary:

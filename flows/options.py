@@ -6,7 +6,8 @@ print a help page. A test compares the two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -158,6 +159,48 @@ _SETTINGS = (
     "clip",
 )  # fmt: skip
 _RESOURCES = ("max_memory", "workers", "device", "dask")
+
+
+def _of_request(
+    catalog: Catalog = None,
+    aoi: Aoi = None,
+    dates: Dates = None,
+    bands: Bands = None,
+    format: Format = None,  # noqa: A002 - the option's name
+    checkpoint: Checkpoint = None,
+    mask: Mask = None,
+    references: References = None,
+    window_days: WindowDays = None,
+    grow: Grow = None,
+    feather: Feather = None,
+    max_generated: MaxGenerated = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
+    device: Device = None,
+    max_memory: MaxMemory = None,
+    workers: Workers = None,
+    dask: Dask = None,
+    *,
+    clip: Clip = False,
+    refresh: Refresh = False,
+) -> None:
+    """The options of every command that makes a request; only its signature is used."""
+
+
+def requesting(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a request, which it takes as `**values`: what it names itself stands around them.
+
+    Its positional parameters come before them, its keyword-only ones after.
+    """
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    shared = [
+        parameter.replace(kind=parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(_of_request, eval_str=True).parameters.values()
+    ]
+    before = [parameter for parameter in own if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    after = [parameter for parameter in own if parameter.kind is parameter.KEYWORD_ONLY]
+    vars(command)["__signature__"] = inspect.Signature([*before, *shared, *after])
+    return command
 
 
 def build_request(values: Mapping[str, Any]) -> AreaRequest | SceneRequest:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -31,39 +31,21 @@ no product is written.
 """
 
 
+@options.requesting
 def plan(
     sources: options.Sources = None,
-    catalog: options.Catalog = None,
-    aoi: options.Aoi = None,
-    dates: options.Dates = None,
     output: options.OptionalOutput = None,
-    bands: options.Bands = None,
-    format: options.Format = None,  # noqa: A002 - the option's name
-    checkpoint: options.Checkpoint = None,
-    mask: options.Mask = None,
-    references: options.References = None,
-    window_days: options.WindowDays = None,
-    grow: options.Grow = None,
-    feather: options.Feather = None,
-    max_generated: options.MaxGenerated = None,
-    tile: options.Tile = None,
-    overlap: options.Overlap = None,
-    device: options.Device = None,
-    max_memory: options.MaxMemory = None,
-    workers: options.Workers = None,
-    dask: options.Dask = None,
-    clip: options.Clip = False,  # noqa: FBT002 - a flag of the command line
-    refresh: options.Refresh = False,  # noqa: FBT002
-    json: options.Json = False,  # noqa: FBT002
-    quiet: options.Quiet = False,  # noqa: FBT002
-    debug: options.Debug = False,  # noqa: FBT002 - looked at by `main`
+    *,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,  # noqa: ARG001 - looked at by `main`
+    **values: Any,
 ) -> None:
     """Replaced by `_HELP`."""
-    given = dict(locals())
     with tempfile.TemporaryDirectory(prefix="decloud-plan-") as nowhere:
         # Checksums are remembered beside the products; where there are none yet, nothing is left behind.
-        given["output"] = output if output is not None and (output.is_dir() or output_url(output)) else Path(nowhere)
-        request = options.build_request(given)
+        folder = output if output is not None and (output.is_dir() or output_url(output)) else Path(nowhere)
+        request = options.build_request(values | {"output": folder, "sources": sources})
         from flows.execution import check_once
         from flows.run import tell_selection
         from flows.selection import select

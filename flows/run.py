@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,41 +30,21 @@ or is invalid, 2 wrong arguments or input, 130 interrupted.
 """
 
 
+@options.requesting
 def run(
     output: options.Output,
     sources: options.Sources = None,
-    catalog: options.Catalog = None,
-    aoi: options.Aoi = None,
-    dates: options.Dates = None,
-    bands: options.Bands = None,
-    format: options.Format = None,  # noqa: A002 - the option's name
-    checkpoint: options.Checkpoint = None,
-    mask: options.Mask = None,
-    references: options.References = None,
-    window_days: options.WindowDays = None,
-    grow: options.Grow = None,
-    feather: options.Feather = None,
-    max_generated: options.MaxGenerated = None,
-    tile: options.Tile = None,
-    overlap: options.Overlap = None,
-    device: options.Device = None,
-    max_memory: options.MaxMemory = None,
-    workers: options.Workers = None,
-    dask: options.Dask = None,
-    clip: options.Clip = False,  # noqa: FBT002 - a flag of the command line
-    refresh: options.Refresh = False,  # noqa: FBT002
-    overwrite: Annotated[  # noqa: FBT002
-        bool, typer.Option("--overwrite", help="Make products again that are there already.")
-    ] = False,
-    prefect: options.Prefect = False,  # noqa: FBT002
-    json: options.Json = False,  # noqa: FBT002
-    quiet: options.Quiet = False,  # noqa: FBT002
-    debug: options.Debug = False,  # noqa: FBT002 - looked at by `main`
+    *,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make products again that are there already.")] = False,
+    prefect: options.Prefect = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,  # noqa: ARG001 - looked at by `main`
+    **values: Any,
 ) -> None:
     """Replaced by `_HELP`."""
-    values = dict(locals())
     with told(output):
-        request = options.build_request(values)
+        request = options.build_request(values | {"output": output, "sources": sources, "overwrite": overwrite})
         summary = (run_in_prefect if prefect else run_directly)(request, quiet=quiet)
     print_summary(summary, as_json=json)
     raise typer.Exit(1 if summary.failed else 0)

@@ -33,14 +33,6 @@ Preset = Literal["tiny", "small", "base", "seed"]
 PRESETS: tuple[Preset, ...] = typing.get_args(Preset)
 
 
-_HELP = {
-    "beta1": "Decay of Adam's mean of the gradient",
-    "beta2": "Decay of Adam's mean of the squared gradient",
-    "gan": "Loss of the discriminator: lsgan (least squares) or hinge",
-}
-"""Help for settings whose own model says nothing of them: a form shows a field by its name alone otherwise."""
-
-
 class Overrides(BaseModel):
     """Settings that differ from the preset's; base of one model for `TrainSettings` and each model inside it."""
 
@@ -78,13 +70,12 @@ def overrides_of(model: type[BaseModel]) -> type[Overrides]:
     for name, field in model.model_fields.items():
         kind: Any = field.annotation
         default: dict[str, Any] = {"default": None}
-        told = field.description or _HELP.get(name)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             kind = overrides_of(kind)
             default = {"default_factory": kind}
         if field.metadata:
             kind = Annotated[kind, *field.metadata]
-        fields[name] = (kind, Field(description=told, json_schema_extra=without_default, **default))
+        fields[name] = (kind, Field(description=field.description, json_schema_extra=without_default, **default))
     return create_model(f"{model.__name__}Overrides", __base__=Overrides, __doc__=model.__doc__, **fields)
 
 

@@ -94,15 +94,17 @@ class TrainSettings(BaseModel):
     discriminator_share: float = Field(
         0.5, gt=0, le=1, description="Learning rate of the discriminator, as a share of that"
     )
-    beta1: float = Field(0.5, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
+    beta1: float = Field(0.5, ge=0, lt=1, description="Decay of Adam's mean of the gradient")
+    beta2: float = Field(0.999, ge=0, lt=1, description="Decay of Adam's mean of the squared gradient")
     decay: float = Field(0.0, ge=0, description="Weight decay, decoupled (AdamW)")
     warmup: int = Field(0, ge=0, description="Steps over which the rate rises")
     schedule: Literal["constant", "cosine"] = Field("cosine", description="How the rate goes on")
     clip: float = Field(1.0, gt=0, description="Norm to which a gradient is cut")
     average: float = Field(0.999, ge=0, lt=1, description="Moving average of the weights; shorter at the start")
     losses: LossWeights = Field(default_factory=LossWeights)
-    gan: Literal["lsgan", "hinge"] = "lsgan"
+    gan: Literal["lsgan", "hinge"] = Field(
+        "lsgan", description="Loss of the discriminator: lsgan (least squares) or hinge"
+    )
     gan_start: float = Field(0.1, ge=0, le=1, description="Share of the steps before the adversarial term begins")
     gan_ramp: float = Field(0.1, ge=0, le=1, description="Share of the steps over which it rises to its weight")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 trunk on CUDA, else fp32")

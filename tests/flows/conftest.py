@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,23 @@ os.environ |= {
     "PREFECT_LOGGING_LEVEL": "ERROR",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
 }
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of an embedded Prefect server of the module's own, without heartbeats."""
+    # Prefect's console handler keeps the stream that it finds first: not one of a single test.
+    from prefect.logging.configuration import setup_logging
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with (
+        prefect_test_harness(server_startup_timeout=300),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        setup_logging()
+        yield str(PREFECT_API_URL.value())
+
 
 BANDS = ("B02", "B03", "B04", "B08")
 QUICK = ("--checkpoint", "identity", "--tile", "64")

@@ -25,30 +25,10 @@ from pipeline.errors import InvalidSettings
 from pipeline.publish import published_items
 from pipeline.simulation.simulate import Simulated
 from tests.flows.conftest import Decloud
+from tests.flows.served import SERVED, last_run, task_runs
 from tests.flows.test_backfill import NOW, WEEKLY, backfill, request_of
-from tests.flows.test_decloud_flow import last_run, task_runs
 
-pytestmark = [
-    pytest.mark.prefect,
-    # Prefect's own: its test server and its database pool close their sockets in the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[None]:
-    """A server of its own, without heartbeats."""
-    from prefect.logging.configuration import setup_logging
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with (
-        prefect_test_harness(server_startup_timeout=600),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
-        setup_logging()
-        yield
+pytestmark = SERVED
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 import yaml
@@ -20,49 +18,10 @@ from pipeline.errors import WriteFailed
 from pipeline.runner import SceneOutcome
 from pipeline.simulation.simulate import Simulated
 from tests.flows.conftest import Decloud, MadeScene, area_run
+from tests.flows.served import SERVED, last_run, task_runs
 from tests.flows.test_status import request_of
 
-pytestmark = [
-    pytest.mark.prefect,
-    # Prefect's own: its test server and its database pool close their sockets in the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[None]:
-    """A server of its own, without heartbeats."""
-    # Prefect's console handler keeps the stream that it finds first: not one of a single test.
-    from prefect.logging.configuration import setup_logging
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
-        setup_logging()
-        yield
-
-
-def last_run() -> Any:
-    """The flow run that began last, with its task runs by name."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.sorting import FlowRunSort
-
-    with get_client(sync_client=True) as client:
-        (run,) = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
-        return run
-
-
-def task_runs(flow_run: UUID) -> dict[str, Any]:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-
-    with get_client(sync_client=True) as client:
-        found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])))
-    return {run.name: run for run in found}
+pytestmark = SERVED
 
 
 def test_the_flow_makes_the_same_product_bit_for_bit(area: Simulated, tmp_path: Path, decloud: Decloud) -> None:

@@ -15,29 +15,18 @@ import yaml
 from flows.automations import ORPHANS, TAG, ZOMBIES
 from flows.deploy import main
 from flows.deployments import FILE, ROOT
+from tests.flows.served import SERVED
 
-pytestmark = [
-    pytest.mark.prefect,
-    # Prefect's own: its test server and its database pool close their sockets in the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = SERVED
 
 
 @pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[str]:
-    """The URL of a server of its own, and DECLOUD_HOME; without heartbeats."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with (
-        prefect_test_harness(server_startup_timeout=300),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
+def environment(server: str) -> Iterator[None]:
+    """What processes of this module's find the server and the checkout by."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", server)
         patch.setenv("DECLOUD_HOME", str(ROOT))
-        yield str(PREFECT_API_URL.value())
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +15,9 @@ from catalogs.pairs import PairTable, rejects_path
 from flows.pairs_flow import PairsRequest, build_pairs_flow
 from pipeline.errors import InvalidSettings
 from tests.flows.conftest import Decloud
-from tests.flows.test_decloud_flow import last_run
+from tests.flows.served import SERVED, last_run
 
-pytestmark = [
-    pytest.mark.prefect,
-    # Prefect's own: its test server and its database pool close their sockets in the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[None]:
-    """A server of its own, without heartbeats."""
-    from prefect.logging.configuration import setup_logging
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with (
-        prefect_test_harness(server_startup_timeout=300),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
-        setup_logging()
-        yield
+pytestmark = SERVED
 
 
 @pytest.fixture

@@ -23,16 +23,11 @@ from flows.train_request import TrainRequest, make_train_request
 from pipeline.errors import WriteFailed
 from srgan.checkpoint import load_checkpoint
 from tests.flows.conftest import Decloud
-from tests.flows.test_decloud_flow import last_run, task_runs
+from tests.flows.served import SERVED, last_run, task_runs
 from tests.flows.test_train import SETTINGS, STEPS, made_pairs, same_tensors
 from tests.pipeline.made_chips import bright_is_cloud
 
-pytestmark = [
-    pytest.mark.prefect,
-    # Prefect's own: its test server and its database pool close their sockets in the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = SERVED
 
 ROOT = Path(__file__).resolve().parents[2]
 # As `quick` below; and the process is killed like by `kill -9` in the second epoch, after the first was saved.
@@ -51,21 +46,6 @@ def killed(self, progress):
 flows.train.Artifacts.step = killed
 flows.train.train_flow(TrainRequest.model_validate_json(sys.argv[1]))
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[str]:
-    """The URL of a server of its own; without heartbeats."""
-    from prefect.logging.configuration import setup_logging
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
-        setup_logging()
-        yield str(PREFECT_API_URL.value())
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -34,6 +34,7 @@ from pipeline.cube import AreaGrid, CubeState, append_products, read_cube_state
 from pipeline.engine import decloud_scene
 from pipeline.errors import InvalidScene, InvalidSettings, ReadFailed, WriteFailed
 from pipeline.settings import DecloudSettings
+from tests.disks import small_disk
 from tests.pipeline.made_cube import DAY, NODATA, files_of, made_pixels, made_product, opened
 
 GROUPS = {36: "r10m", 18: "r20m", 6: "r60m"}
@@ -430,16 +431,7 @@ def appended(cube: Path, product: Path) -> bool:
 
 
 def test_a_disk_that_is_really_full(tmp_path, series):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(disk)]
-    if (
-        os.geteuid() != 0
-        or shutil.which("mount") is None
-        or subprocess.run(mount, capture_output=True, check=False).returncode
-    ):
-        pytest.skip("cannot mount a small disk here")
-    try:
+    with small_disk(tmp_path / "disk", "700k") as disk:
         cube, room, stored = disk / "cube.zarr", True, 0
         while room:
             room = appended(cube, series[stored])
@@ -447,8 +439,6 @@ def test_a_disk_that_is_really_full(tmp_path, series):
         assert sorted(path.name for path in disk.iterdir()) == [".cube.zarr.lock", "cube.zarr"]
         assert read_cube_state(cube).products == tuple(folder.name for folder in series[:stored])
         assert_holds(cube, list(range(stored)))
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -501,24 +491,13 @@ def test_opening_reads_metadata_and_coordinates_only(tmp_path, series, monkeypat
 
 
 def test_a_disk_that_is_mounted_read_only(tmp_path, series):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
-    if (
-        os.geteuid() != 0
-        or shutil.which("mount") is None
-        or subprocess.run(mount, capture_output=True, check=False).returncode
-    ):
-        pytest.skip("cannot mount a small disk here")
-    try:
+    with small_disk(tmp_path / "disk", "4m") as disk:
         append_products(disk / "cube.zarr", series[:1])
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         with pytest.raises(WriteFailed, match=r"cube\.zarr: no permission to write: choose another --cube"):
             append_products(disk / "cube.zarr", series[1:2])
         assert read_cube_state(disk / "cube.zarr").products == (series[0].name,)
         assert_holds(disk / "cube.zarr", [0])
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_real_scenes_as_the_engine_publishes_them(tmp_path, shared_data):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pipeline.errors import InvalidSettings, ReadFailed, WriteFailed
 from pipeline.publish import is_published, products_of, publish, published_items, read_item, rebuild_catalog
 from pipeline.storage import storage_of
 from pipeline.storage_local import LocalStorage
+from tests.disks import small_disk
 
 from .conftest import SECRET
 from .test_publish import make_item, stage
@@ -310,16 +310,7 @@ def test_journals_that_cannot_be_kept_here_are_one_line(bucket, output):
 
 
 def test_journals_on_a_disk_that_is_really_full_or_read_only(bucket, tmp_path, monkeypatch):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    if (
-        os.geteuid() != 0
-        or shutil.which("mount") is None
-        or subprocess.run(mount, capture_output=True, check=False).returncode
-    ):
-        pytest.skip("cannot mount a small disk here")
-    try:
+    with small_disk(tmp_path / "disk", "64k") as disk:
         monkeypatch.setenv("DECLOUD_SCRATCH", str(disk / "work"))
         elsewhere = output_path(f"{bucket.url}/out")
         Bucket(f"{bucket.url}/out").write("runs/a.jsonl", b"x" * 4096)
@@ -332,5 +323,3 @@ def test_journals_on_a_disk_that_is_really_full_or_read_only(bucket, tmp_path, m
         Bucket(f"{bucket.url}/out").write("runs/b.jsonl", b"x")
         with pytest.raises((ReadFailed, InvalidSettings), match=str(disk)):
             storage_of(elsewhere).bring()
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)

@@ -150,7 +150,7 @@ def test_other_bands(saved):
         load_checkpoint(saved)
 
 
-@pytest.mark.parametrize("change", [{"version": 2}, {"widths": [8, 8]}, {"margin": -1}, {"name": ""}])
+@pytest.mark.parametrize("change", [{"version": SPEC.version + 1}, {"widths": [8, 8]}, {"margin": -1}, {"name": ""}])
 def test_a_bad_spec(saved, change):
     resign(saved, spec=SPEC.model_dump(mode="json") | change)
     with pytest.raises(InvalidCheckpoint, match="bad spec"):
