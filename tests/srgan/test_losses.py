@@ -275,8 +275,8 @@ def test_each_term_alone_lowers_itself(shared_data, term, guidance, rate, steps)
     assert values[-1] < 0.88 * values[0]
 
 
-@pytest.mark.parametrize("trained", [False, True])
-def test_the_adversarial_term_alone_lowers_itself(shared_data, trained):
+@pytest.mark.parametrize(("trained", "left"), [(False, 0.92), (True, 0.6)])
+def test_the_adversarial_term_alone_lowers_itself(shared_data, trained, left):
     """Against a discriminator as it was made, or one that has learned to tell the chip from what comes."""
     generator, given, clear = one_chip(shared_data)
     present, judge, adversary = given["present"], Discriminator(width=8), AdversarialLoss()
@@ -286,4 +286,4 @@ def test_the_adversarial_term_alone_lowers_itself(shared_data, trained):
         assert told[-1] < 0.6 * told[0]
     judge.eval().requires_grad_(requires_grad=False)
     values = course(generator, 3e-3, 36, lambda: adversary.generator(judge(generator(**given).restored, present)))
-    assert values[-1] < 0.8 * values[0]
+    assert values[-1] < left * values[0]
