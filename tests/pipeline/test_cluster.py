@@ -102,7 +102,9 @@ def at_tile(number: int, act):
 
 
 def child_processes() -> set[int]:
-    return {child.pid for child in psutil.Process().children(recursive=True)}
+    """Workers and what belongs to them; not Python's tracker of shared memory, which lives as long as this process."""
+    children = psutil.Process().children(recursive=True)
+    return {child.pid for child in children if not any("resource_tracker" in word for word in child.cmdline())}
 
 
 def test_two_processes_give_the_products_of_one(items, settings, alone, tmp_path):
