@@ -341,8 +341,9 @@ def test_workers_that_would_compute_other_bits_are_refused(pair, tmp_path):
 
 
 STOPPED = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+from flows import interrupts
 from pipeline.engine import decloud_scene
 from pipeline.runner import one_cluster
 from pipeline.settings import DecloudSettings, Resources
@@ -352,12 +353,18 @@ def slow(stage, done, total):
     if stage == "restore" and done:
         time.sleep(0.3)
 
+def remembered(*_):
+    # A destructor may swallow the exception: then the next stage or tile raises it again, as for the command line.
+    interrupts.ask()
+    raise KeyboardInterrupt
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, remembered)
     root, settings = Path(sys.argv[1]), DecloudSettings.model_validate_json(sys.argv[2])
     item = scene(root / "scene", 240)
     resources = Resources(block=60, dask="local:2", device="cpu")
     with one_cluster(resources):
-        decloud_scene(item, root / "out", settings, resources=resources, progress=slow)
+        decloud_scene(item, root / "out", settings, resources=resources, progress=interrupts.checked(slow))
 """
 
 
