@@ -36,6 +36,7 @@ from pipeline.heldout import HeldOut, HeldOutPlace, LeftOut
 from pipeline.images import ImageReader
 from pipeline.product import software_version
 from pipeline.progress import Progress, silent
+from pipeline.report import KIND, SCHEMA_VERSION
 from pipeline.report_methods import ANCHORS, ANCHORS_POOLED, FIRST_GUESS
 from pipeline.scoretable import ScoreTable
 from pipeline.settings import DecloudSettings
@@ -44,7 +45,6 @@ from srgan.checkpoint import Checkpoint
 from srgan.generator import parameter_count
 
 WORKERS = 2
-SCHEMA_VERSION = 1
 STAGE = "evaluate"
 """What progress is told as; its counts are cases, those to come estimated from the tables."""
 SSIM = {
@@ -136,7 +136,7 @@ def evaluate(
     entries = [_checkpoint(subject) for subject in subjects]
     content = {
         "schema_version": SCHEMA_VERSION,
-        "kind": "declouder evaluation",
+        "kind": KIND,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "software": {
             "declouder": software_version(), "python": sys.version.split()[0], "numpy": np.__version__, "torch": str(torch.__version__),

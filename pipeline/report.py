@@ -24,7 +24,8 @@ from pipeline.report_page import report_page
 from pipeline.sink import write_failed
 from srgan.atomic import write_together
 
-SCHEMA_VERSION = 1
+KIND, SCHEMA_VERSION = "declouder evaluation", 1
+"""What report.json says that it is."""
 REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 PICTURES_FOLDER = "pictures"
 _LONGEST_NAME = 120
@@ -139,7 +140,7 @@ def _check(document: dict[str, Any], pictures: Pictures) -> None:
     missing = [name for name in schema()["required"] if name not in document]
     if missing:
         raise InvalidSettings(f"report: the document has no {', '.join(missing)}")
-    if document["schema_version"] != SCHEMA_VERSION or document["kind"] != "declouder evaluation":
+    if document["schema_version"] != SCHEMA_VERSION or document["kind"] != KIND:
         raise InvalidSettings(
             f"report: {document['kind']!r} of version {document['schema_version']}, not an evaluation of version {SCHEMA_VERSION}"
         )

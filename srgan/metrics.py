@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from srgan.errors import ModelError
 from srgan.similarity import Image, similarity
 from srgan.ssim import BORDER
-from srgan.tensormetrics import correlation, mae, rmse, sam
+from srgan.tensormetrics import correlation, rmse, sam
 
 __all__ = [
     "REGIONS",
@@ -33,7 +33,6 @@ __all__ = [
     "NotComparable",
     "Scores",
     "correlation",
-    "mae",
     "psnr",
     "rmse",
     "sam",

@@ -16,11 +16,6 @@ def rmse(prediction: Tensor, target: Tensor, where: Tensor) -> float:
     return math.sqrt(float((_chosen(prediction, where) - _chosen(target, where)).square().mean()))
 
 
-def mae(prediction: Tensor, target: Tensor, where: Tensor) -> float:
-    """Mean absolute error of (C, H, W) over the pixels `where` (1, H, W) > 0; NaN without pixels."""
-    return float((_chosen(prediction, where) - _chosen(target, where)).abs().mean())
-
-
 def sam(prediction: Tensor, target: Tensor, where: Tensor) -> float:
     """Mean spectral angle of (C, H, W) over the pixels `where`, degrees; zero spectra are left out; NaN without pixels."""
     first, second = _chosen(prediction, where).double(), _chosen(target, where).double()

@@ -21,7 +21,7 @@ import yaml
 from benchmarks.model_card.words import Words, read_words
 from catalogs.splits import Splits
 from pipeline.errors import InvalidSettings
-from pipeline.report import REPORT_JSON, SCHEMA_VERSION
+from pipeline.report import KIND, REPORT_JSON, SCHEMA_VERSION
 from pipeline.report_methods import Methods
 from srgan.card import card_spec, read_card
 from srgan.spec import ModelSpec
@@ -127,7 +127,7 @@ def read_report(folder: Path) -> Report:
     except (OSError, ValueError) as error:
         raise InvalidSettings(f"{path}: no readable report of `decloud evaluate` ({error})") from error
     kind = (document.get("kind"), document.get("schema_version")) if isinstance(document, dict) else None
-    if kind != ("declouder evaluation", SCHEMA_VERSION):
+    if kind != (KIND, SCHEMA_VERSION):
         raise InvalidSettings(f"{path}: no evaluation of version {SCHEMA_VERSION}")
     return Report(folder, document)
 
