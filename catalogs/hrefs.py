@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
@@ -50,13 +51,27 @@ def folder_of(href: str) -> str:
 def without_credentials(href: str) -> str:
     """A path or URL without user, password, query and fragment: signed URLs keep their secrets there.
 
-    >>> without_credentials("https://me:pw@host/a/B02.tif?sig=secret")
-    'https://host/a/B02.tif'
+    A password whose `/`, `?` or `#` was not escaped goes too, where it shows: what stands for the port is no number,
+    and an `@` follows. `https://host/a@2x.png` and `https://host:80/a@2x.png` have an `@` and no password.
+
+    >>> without_credentials("https://me:pw@host/a/B02.tif?sig=secret"), without_credentials("https://me:p/w@host/a")
+    ('https://host/a/B02.tif', 'https://host/a')
     """
     parts = urlsplit(href)
     if not parts.scheme or len(parts.scheme) == 1:
         return href
+    if _cut_password(parts.netloc) and "@" in href:
+        place = href.partition("://")[2]
+        before = re.split("[?#]", place, maxsplit=1)[0]
+        rest = before.rpartition("@")[2] if "@" in before else place.partition("@")[2]
+        parts = urlsplit(f"{parts.scheme}://{rest}")
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _cut_password(netloc: str) -> bool:
+    """Whether this is no host and port, but a user and the beginning of his password."""
+    _, colon, port = netloc.rpartition("]")[2].partition(":")
+    return "@" not in netloc and bool(colon) and not port.isdecimal()
 
 
 def joined(base: str, href: str) -> str:

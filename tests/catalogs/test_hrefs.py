@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs.errors import InvalidItem
-from catalogs.hrefs import absolute, folder_of, is_remote, resolve_href
+from catalogs.hrefs import absolute, folder_of, is_remote, resolve_href, without_credentials
 
 PARTS = st.lists(st.sampled_from(["..", ".", "a", "b", "B02.tif", "", "%2e%2e", "..."]), min_size=1, max_size=8)
 BASE = "/data/cat/one/two/item.json"
@@ -94,3 +94,32 @@ def test_absolute_takes_paths_and_urls(monkeypatch: pytest.MonkeyPatch) -> None:
     assert absolute("~/x.tif") == "/somewhere/x.tif"
     assert not is_remote("/vsis3/x")
     assert is_remote("S3://x")
+
+
+@pytest.mark.parametrize(
+    ("href", "shown"),
+    [
+        ("https://me:secret@host:80/a?sig=secret#secret", "https://host:80/a"),
+        # Not escaped, so that the URL's host ends within the password.
+        ("https://me:pre/secret@host/a", "https://host/a"), ("https://me:/secret@host:80/a", "https://host:80/a"),
+        ("https://me:pre#secret@host/a", "https://host/a"), ("https://me:pre?secret@host/a?sig=secret", "https://host/a"),
+        ("https://me:1:2/secret@host/a", "https://host/a"), ("https://me:pre/se@cret@[::1]:80/a", "https://[::1]:80/a"),
+        ("https://me:pre/secret@host/a?sig=x@secret", "https://host/a"), ("s3://me:pre/secret@host/a", "s3://host/a"),
+    ],
+)  # fmt: skip
+def test_credentials_are_left_out_escaped_or_not(href: str, shown: str) -> None:
+    assert without_credentials(href) == shown
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        "https://host/a@2x.png", "https://host:80/a@2x.png", "https://[::1]/a@2x.png", "https://[::1]:80/a@2x.png",
+        "s3://bucket/a:b@c", "/data/a:b@c/d", "a:b@c",
+    ],
+)  # fmt: skip
+def test_an_at_sign_alone_is_no_password(href: str) -> None:
+    assert without_credentials(href) == href
+    assert without_credentials(href.replace("://", "://me:secret@")) == href
+    if "://" in href:
+        assert without_credentials(f"{href}?to=me:secret@host") == href

@@ -78,7 +78,15 @@ def test_a_taken_port_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "name a folder that is writable" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["mysql://me:secret@db/x", "postgresql://me:secret@db", "me:secret@db/x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://me:secret@db/x", "postgresql://me:secret@db", "me:secret@db/x", "host=db password=secret dbname=x",
+        "postgresql://me:pre#secret@db/x", "postgresql://me:pre?secret@db/x", "postgresql://me:secret?x@db/x",
+        "postgresql://me:secret", "postgresql://db?password=secret", "postgresql://db?password=p@secret",
+        "mysql://me:p://secret@db/x",
+    ],
+)  # fmt: skip
 def test_another_database_is_refused_without_showing_its_password(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,6 +95,31 @@ def test_another_database_is_refused_without_showing_its_password(
     said = capsys.readouterr().err
     assert "names no PostgreSQL database" in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret/x@127.0.0.1:9/x", "postgresql://me:pre/secret@127.0.0.1:9/x", "postgresql://me:12/secret@db/x",
+        "postgresql://me:p/secret#y@127.0.0.1:9/x", "postgresql://me:p/secret?y@127.0.0.1:9/x", "postgresql://me:[secret@db/x",
+        "postgresql://me:pw@127.0.0.1:secret/x", "postgresql://me:sec\u2100ret@db/x",
+    ],
+)  # fmt: skip
+def test_a_password_that_is_not_escaped_is_not_shown_either(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DECLOUD_DATABASE_URL", url)
+    assert main(["--port", "4399", "--state", str(tmp_path)]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "cannot be read as a URL" in said
+    assert "%2F" in said
+    assert "secret" not in said
+    assert "ret" not in said
+
+
+def test_an_option_that_no_database_takes_is_named() -> None:
+    with pytest.raises(InvalidSettings, match="`sslmode` parameter must be one of"):
+        check_database(connection_url("postgresql://me:secret@127.0.0.1:9/x?sslmode=perhaps"))
 
 
 def test_a_database_that_does_not_answer_is_named() -> None:
