@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,13 @@ def ensure_pools(client: SyncPrefectClient, names: Sequence[str] = tuple(POOLS))
     """Make the pools of `POOLS` that the server lacks, as process pools; say so, a line each.
 
     One that is there stays as it is: whoever made it a Kubernetes pool, or has two GPUs, knows why.
-    Raises InvalidSettings for a pool that is neither there nor one of ours.
+    Raises InvalidSettings for a pool that is neither there nor one of ours, before any is made.
     """
     from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.exceptions import ObjectNotFound
+    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
     from prefect.workers.process import ProcessWorker
 
+    missing = []
     for name in names:
         try:
             client.read_work_pool(name)
@@ -34,8 +36,12 @@ def ensure_pools(client: SyncPrefectClient, names: Sequence[str] = tuple(POOLS))
                     f"prefect.yaml: work pool {name} is not on the server and is none of {', '.join(POOLS)}: make it first, "
                     f"`prefect work-pool create {name} --type process`"
                 ) from None
-            limit = POOLS[name]
-            template = ProcessWorker.get_default_base_job_template()
-            pool = WorkPoolCreate(name=name, type="process", concurrency_limit=limit, base_job_template=template)
+            missing.append(name)
+    template = ProcessWorker.get_default_base_job_template()
+    for name in missing:
+        limit = POOLS[name]
+        pool = WorkPoolCreate(name=name, type="process", concurrency_limit=limit, base_job_template=template)
+        # Made meanwhile, by a server that starts or another deployment, is as good.
+        with suppress(ObjectAlreadyExists):
             client.create_work_pool(pool)
             yield f"work pool {name}: made, {'no limit' if limit is None else f'{limit} at once'}"

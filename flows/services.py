@@ -6,20 +6,21 @@ does not leave in time is killed, and so is what it had started itself.
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 import psutil
 
 from pipeline.errors import PipelineError
 
+MARK = "DECLOUDER_SERVICE"
 GRACE = 45.0
 """Seconds that a process has to end after it was asked to: a worker gives its flows 30 of them."""
 _BEAT = 0.2
@@ -39,6 +40,8 @@ class Service:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    mark: str
+    """What MARK is in its environment, and so in that of whatever it starts."""
 
     @property
     def last_words(self) -> str:
@@ -62,10 +65,11 @@ class Service:
             time.sleep(_BEAT)
         self.process.kill()
         self.process.wait()
-        for member in family:
+        # Those of a process that ended by itself are nobody's children, and a worker's flows have sessions of their own.
+        for member in {*family, *_marked(self.mark)}:
             # psutil knows a process by its number and when it began, so never ends another one.
-            if member.is_running():
-                _end(member)
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
 
 
 @dataclass
@@ -90,13 +94,13 @@ class Services:
     def start(self, name: str, command: Sequence[str], environ: Mapping[str, str], folder: Path) -> Service:
         """Start a process whose log is `name`.log, appended to."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        log = self.logs / f"{name}.log"
+        log, mark = self.logs / f"{name}.log", f"{name}-{uuid4()}"
         with log.open("ab") as file:
             process = subprocess.Popen(  # noqa: S603 - our own words
-                command, cwd=folder, env=dict(environ), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                command, cwd=folder, env={**environ, MARK: mark}, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
                 start_new_session=True,
             )  # fmt: skip
-        service = Service(name, process, log)
+        service = Service(name, process, log, mark)
         self.running.append(service)
         return service
 
@@ -120,8 +124,10 @@ def _family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _end(member: psutil.Process) -> None:
-    try:
-        os.kill(member.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+def _marked(mark: str) -> Iterator[psutil.Process]:
+    """Processes that a service started, however far removed."""
+    for process in psutil.process_iter():
+        # Others' processes do not show their environment.
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == mark:
+                yield process

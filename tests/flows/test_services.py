@@ -55,6 +55,33 @@ def test_whoever_does_not_leave_is_killed(tmp_path: Path) -> None:
     assert not process.is_running()
 
 
+@pytest.mark.parametrize("own_session", [False, True])
+def test_what_a_dead_one_has_started_is_ended_too(own_session: bool, tmp_path: Path) -> None:
+    # As a worker starts its flows, and then is killed.
+    code = (
+        "import os, subprocess, sys\n"
+        "child = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+        f"print(subprocess.Popen(child, start_new_session={own_session}).pid, 'here', flush=True)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    with Services(tmp_path) as services:
+        dead = services.start("worker", [sys.executable, "-c", code], {"PATH": "/usr/bin"}, ROOT)
+        other = started(services, "server", POLITE)
+        dead.process.wait(timeout=120)
+        child = psutil.Process(int(dead.log.read_text().split()[0]))
+        with pytest.raises(ServiceFailed, match="worker ended with status -9"):
+            services.check()
+        assert child.is_running()
+        services.running.remove(dead)
+        services.stop()
+        assert not other.is_running()
+        # Another service's are not touched.
+        assert child.is_running()
+        services.running.append(dead)
+    psutil.wait_procs([child], timeout=30)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
 def test_one_that_ends_by_itself_is_named_with_its_last_words(tmp_path: Path) -> None:
     code = "import sys; sys.stderr.write('no room\\n-----\\n'); sys.exit(3)"
     with Services(tmp_path) as services:
