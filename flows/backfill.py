@@ -128,7 +128,7 @@ def _print(summary: BackfillSummary, *, as_json: bool) -> None:
         if line.state != "done" and line.reason and line.scenes:
             print_reason(line.window, line.state, line.reason)
         for scene in line.scenes:
-            if scene.state not in ("done", "unchanged"):
+            if not scene.good:
                 print_reason(scene.scene, scene.state, scene.reason)
         for problem in line.problems:
             print_reason(line.window, "unreadable", problem)

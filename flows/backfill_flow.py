@@ -8,6 +8,7 @@ Needs `flows.embedded.prepare_environment` beforehand where no server is configu
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import Annotated
 
 from prefect import flow, get_run_logger
@@ -24,6 +25,7 @@ from flows.embedded import plain_errors
 from flows.hooks import note_cancelled, note_crashed
 from flows.ledger import in_ledger
 from pipeline.errors import InvalidSettings, PipelineError
+from pipeline.runner import one_cluster
 from srgan.errors import ModelError
 
 
@@ -52,8 +54,10 @@ def backfill(
     plain_errors(CatalogError, PipelineError, ModelError, BackfillNotDone)
     logger = get_run_logger()
     moment = scheduled_start()
-    with cancellable():
-        summary = run_windows(request.at(moment), _runner(request, logger), moment, logger.info)
+    runner = _runner(request, logger)
+    here = not isinstance(runner, DeployedWindows)
+    with cancellable(), one_cluster(request.resources.resources(), logger.info) if here else nullcontext():
+        summary = run_windows(request.at(moment), runner, moment, logger.info)
     publish_backfill(summary)
     logger.log(logging.WARNING if summary.failed else logging.INFO, summary.headline)
     if summary.failed:
@@ -75,7 +79,7 @@ def _runner(request: BackfillRequest, logger: logging.Logger | logging.LoggerAda
     if found is None or found.problem:
         why = found.problem if found is not None else f"the server has no deployment {WINDOW}: make deploy"
         if request.windows == "deployed":
-            raise InvalidSettings(f"--windows deployed: {why}")
+            raise InvalidSettings(f"windows `deployed`: {why}")
         if found is not None:
             logger.warning(f"windows run here: {why}")
         return lambda window: in_ledger(window, lambda: decloud_all(window))

@@ -15,6 +15,7 @@ from catalogs.hrefs import absolute
 from flows.request import AreaRequest, CatalogRequest, one_line
 from flows.windows import Window, split, step_days
 from pipeline.errors import InvalidSettings
+from pipeline.folders import RUNS
 
 
 def _known_step(step: str) -> str:
@@ -51,7 +52,7 @@ class BackfillRequest(CatalogRequest):
         if cube is None or "output" not in info.data:
             return cube
         store, output = Path(absolute(cube)), Path(absolute(info.data["output"]))
-        if store in (output, *output.parents) or store in (output / "runs", output / "backfills"):
+        if store in (output, *output.parents) or store in (output / RUNS, output / "backfills"):
             raise ValueError(
                 f"that is where the products are; give it a name of its own, for example {output / 'cube.zarr'}"
             )
@@ -82,10 +83,10 @@ class BackfillRequest(CatalogRequest):
         shared: dict[str, Any] = {name: getattr(self, name) for name in names}
         return AreaRequest(**shared, dates=window.dates, part_of=self.id)
 
-    def stored(self) -> Self:
+    def located(self) -> Self:
         """As in `CatalogRequest`, with the cube."""
         update = {} if self.cube is None else {"cube": Path(absolute(self.cube))}
-        return super().stored().model_copy(update=update)
+        return super().located().model_copy(update=update)
 
 
 def make_backfill_request(values: dict[str, Any]) -> BackfillRequest:

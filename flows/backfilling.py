@@ -22,7 +22,6 @@ from flows.stacking import Stack
 from pipeline.address import address
 from pipeline.errors import PipelineError
 
-GOOD = ("done", "unchanged")
 RunWindow = Callable[[AreaRequest], object]
 """Runs a window and leaves how it ended in the ledger. May raise SourceUnavailable for it; any other error ends the backfill."""
 
@@ -85,7 +84,7 @@ def run_windows(
     """Run the windows of a backfill up to the day of `moment`; one that fails does not stop the rest.
 
     tell: told a line as each window begins and ends. Raises InvalidQuery and InvalidSettings for what no window could be run with,
-    WriteFailed where the output cannot be written at all.
+    WriteFailed where the ledger cannot be written.
     """
     windows = request.split(moment)
     check_once(request.window(windows[0]))

@@ -83,6 +83,8 @@ class DeployedWindows:
         """
         ledger = Ledger(window.output, window.part_of)
         before = ledger.latest().get(window.dates)
+        # It runs in a folder of its own.
+        window = window.located()
         done = settled(window)
         if done is not None:
             ledger.write(window.dates, "done", done, reason=done.note)
@@ -101,6 +103,10 @@ class DeployedWindows:
                 run = self._ended(run)
             state = run.state
             if state is not None and state.is_completed():
+                if known and before is not None and before.state == "done":
+                    # Prefect has started us again: the window was done by then, and its line is of the time before.
+                    ledger.repeat(before)
+                    return
                 self._note_elsewhere(window, run, before)
                 return
             line = f"run {run.name} of {window.dates} ended {state.name if state else 'without a state'}: {state.message if state else ''}"

@@ -84,11 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _status(error: Exception) -> int:
     from catalogs.errors import CatalogError, SourceUnavailable
-    from pipeline.errors import PipelineError
+    from pipeline.errors import ClusterFailed, PipelineError
     from srgan.errors import ModelError, NotFinite, NotSaved
 
     # Nothing was wrong with what was asked: the world did not play along.
-    if isinstance(error, SourceUnavailable | NotSaved | NotFinite) or _disk_full(error):
+    if isinstance(error, SourceUnavailable | ClusterFailed | NotSaved | NotFinite) or _disk_full(error):
         return FAILED
     # Wrong options are the parser's own errors, known by the message that they format.
     known = isinstance(error, CatalogError | PipelineError | ModelError) or hasattr(error, "format_message")

@@ -12,8 +12,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from catalogs.errors import CatalogError
 from flows.deployments import FILE, ROOT, DeploymentFile, faults, home_faults, read_deployments
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
 
+_LENGTH = 200
+"""So much of the server's answer is told where it refuses."""
+_PAGE = 200
+"""Flow runs that the server names at once, unless it is told otherwise."""
 LOCAL = "http://127.0.0.1:4200/api"
 """Where `make server` listens unless it is told otherwise."""
 
@@ -100,15 +106,40 @@ def reached(url: str) -> Iterator[SyncPrefectClient]:
     """A client of the server that is configured, known to be at `url`. Raises NotDeployed where it does not answer."""
     from prefect.client.orchestration import get_client
 
-    with get_client(sync_client=True) as client:
+    with refusals(url), get_client(sync_client=True) as client:
         error = client.api_healthcheck()
         if error is not None:
-            said = " ".join(str(error).split()) or type(error).__name__
             raise NotDeployed(
-                f"Prefect server {without_credentials(url)} does not answer ({said}): start one with `make server`, or name "
-                "another in PREFECT_API_URL"
+                f"Prefect server {without_credentials(url)} does not answer ({_said(error)}): start one with `make server`, "
+                "or name another in PREFECT_API_URL"
             )
         yield client
+
+
+@contextmanager
+def refusals(url: str) -> Iterator[None]:
+    """Whatever the server at `url` says but yes, and what no Prefect server says, as NotDeployed, one line."""
+    import httpx
+    from prefect.exceptions import PrefectException
+    from pydantic import ValidationError
+
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException, ValidationError, JSONDecodeError) as error:
+        raise NotDeployed(f"Prefect server {without_credentials(url)}: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    """One line; what httpx itself says of an answer holds the URL, with its password."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError | JSONDecodeError):
+        return f"is no Prefect server, or one of another version ({type(error).__name__})"
+    answer = getattr(getattr(error, "http_exc", error), "response", None)
+    if answer is None:
+        return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(answer.text.split())
+    return f"{answer.status_code} {answer.reason_phrase}{f': {text[:_LENGTH]}' if text else ''}"
 
 
 def _api_url() -> str:
@@ -141,8 +172,13 @@ def _deployed(client: SyncPrefectClient, file: DeploymentFile, name: str) -> Dep
     found = client.read_deployments(deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])))
     entry = file.deployments[file.names.index(name)]
     mine = [one for one in found if one.entrypoint == entry["entrypoint"]]
-    if len(mine) != 1 or "{{" in str(mine[0].pull_steps):
+    if len(mine) != 1:
         raise NotDeployed(f"{name}: the server has {len(mine)} deployments of that name and entrypoint after deploying")
+    if "{{" in str(mine[0].pull_steps):
+        raise NotDeployed(
+            f"{name}: the server keeps a placeholder where workers look for the flow ({mine[0].pull_steps}): set the variable, "
+            "and deploy again"
+        )
     return mine[0]
 
 
@@ -165,17 +201,22 @@ def _without_waiting(client: SyncPrefectClient, there: DeploymentResponse) -> It
         FlowRunFilterStateType,
     )
     from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.sorting import FlowRunSort
     from prefect.exceptions import ObjectNotFound
 
     planned = FlowRunFilter(
         deployment_id=FlowRunFilterDeploymentId(any_=[there.id]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
     )
-    waiting = [run for run in client.read_flow_runs(flow_run_filter=planned) if run.auto_scheduled]
+    waiting: list[UUID] = []
+    offset = 0
+    while page := client.read_flow_runs(flow_run_filter=planned, sort=FlowRunSort.ID_DESC, limit=_PAGE, offset=offset):
+        waiting += [run.id for run in page if run.auto_scheduled]
+        offset += len(page)
     for run in waiting:
         # Gone meanwhile is as good.
         with suppress(ObjectNotFound):
-            client.delete_flow_run(run.id)
+            client.delete_flow_run(run)
     if waiting:
         yield f"deployment {there.name}: {len(waiting)} planned runs of its paused schedules taken away"
 

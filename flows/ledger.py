@@ -14,7 +14,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,9 @@ from typing import Any, Literal
 from flows.request import AreaRequest
 from flows.scene_log import plain
 from flows.summary import RunSummary
-from pipeline.errors import InvalidSettings, WriteFailed
+from pipeline.errors import WriteFailed
+from pipeline.journal import GOOD
+from pipeline.lines import alive, append_line, write_document
 
 FOLDER = "backfills"
 LineState = Literal["running", "done", "failed", "interrupted"]
@@ -39,6 +41,11 @@ class WindowScene:
     product: str = ""
     """Id of the product, where there is one."""
     reason: str = ""
+
+    @property
+    def good(self) -> bool:
+        """True where the product is there."""
+        return self.state in GOOD
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class WindowLine:
     @property
     def abandoned(self) -> bool:
         """True where it says running and its process, on this machine, is gone."""
-        return self.state == "running" and self.host == platform.node() and not _alive(self.pid)
+        return self.state == "running" and self.host == platform.node() and not alive(self.pid)
 
 
 @dataclass(frozen=True)
@@ -88,11 +95,8 @@ class Ledger:
     def begin(self, request: Mapping[str, Any], windows: Sequence[str]) -> None:
         """Keep what is asked for, without credentials, and the windows. Raises WriteFailed."""
         document = {"id": self.id, "request": dict(request), "windows": list(windows)}
-        beside = self.record.with_suffix(f".{os.getpid()}.tmp")
         try:
-            self.record.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-            beside.replace(self.record)
+            write_document(self.record, document)
         except OSError as error:
             raise _unwritable(self.record, error) from error
 
@@ -107,16 +111,18 @@ class Ledger:
         run, problems = ("", ()) if summary is None else (summary.run, summary.problems)
         line = WindowLine(now, window, state, run, found, tuple(map(plain, problems)), plain(reason))
         try:
-            self.lines.parent.mkdir(parents=True, exist_ok=True)
-            with self.lines.open("ab+") as file:
-                # A line that was cut by a crash must not take this one with it.
-                cut = file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n"
-                file.write(b"\n" * bool(cut) + json.dumps(asdict(line)).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            append_line(self.lines, asdict(line))
         except OSError as error:
             raise _unwritable(self.lines, error) from error
         return line
+
+    def repeat(self, line: WindowLine) -> None:
+        """Append what a former line says as of now: nothing has changed. Raises WriteFailed."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        try:
+            append_line(self.lines, asdict(replace(line, time=now)))
+        except OSError as error:
+            raise _unwritable(self.lines, error) from error
 
     def latest(self) -> dict[str, WindowLine]:
         """Window -> its last readable line; one that was cut by a crash is passed over."""
@@ -128,11 +134,11 @@ class Ledger:
         return {line.window: line for line in lines if line is not None}
 
     def windows(self) -> tuple[str, ...]:
-        """All windows, oldest first. Raises InvalidSettings where the record is gone or damaged."""
+        """All windows, oldest first; those that began, where the record is gone or damaged."""
         try:
             return tuple(map(str, json.loads(self.record.read_text(encoding="utf-8"))["windows"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidSettings(f"{self.record}: cannot be read ({error}); run `decloud backfill` again") from None
+        except (OSError, ValueError, KeyError, TypeError):
+            return tuple(sorted(self.latest()))
 
 
 def ledgers(output: Path) -> list[Ledger]:
@@ -166,16 +172,6 @@ def _parsed(line: str) -> WindowLine | None:
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return parsed if parsed.state in _STATES else None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _unwritable(path: Path, error: OSError) -> WriteFailed:

@@ -8,15 +8,13 @@ whole or not at all, so the same request again begins again and ends in the same
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.tasks import Task
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from catalogs.errors import CatalogError, SourceUnavailable
+from catalogs.errors import CatalogError
 from catalogs.pairs import rejects_path
 from flows.embedded import plain_errors
 from flows.interrupts import check, checked
@@ -70,13 +68,7 @@ class PairsMade(BaseModel):
     split_hash: str
 
 
-def may_pass(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's names
-    """Whether doing the same again may help; `state` holds the error."""
-    error = state.data
-    return isinstance(error, SourceUnavailable) or (isinstance(error, PipelineError) and error.transient)
-
-
-@patient_task("pairs", may_pass)
+@patient_task("pairs")
 def pairs_task(request: PairsRequest) -> PairsMade:
     """Find the places, measure them, write the table."""
     from catalogs.places import find_places

@@ -10,6 +10,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
+from catalogs.errors import SourceUnavailable
+from pipeline.errors import PipelineError
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -18,8 +21,20 @@ FIRST_WAIT = 10.0
 """Seconds before the first retry; each further wait is twice as long, and up to half as long again by chance."""
 
 
+def may_help(error: object) -> bool:
+    """Whether doing again what ended in this error may help: the world may play along the next time."""
+    return isinstance(error, SourceUnavailable) or (isinstance(error, PipelineError) and error.transient)
+
+
+def may_pass(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's names
+    """`may_help` for the error that `state` holds."""
+    return may_help(state.data)
+
+
 def patient_task(
-    name: str, may_pass: Callable[[Task[..., Any], TaskRun, State[Any]], bool], run_name: str | None = None
+    name: str,
+    may_pass: Callable[[Task[..., Any], TaskRun, State[Any]], bool] = may_pass,
+    run_name: str | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """A task that is tried again where `may_pass` says that it may help; runs are called `run_name`, or as the task.
 

@@ -14,6 +14,8 @@ from catalogs.hrefs import is_remote
 from flows.request import AreaRequest, SceneRequest, make_request
 from pipeline.address import output_url
 from pipeline.errors import InvalidSettings, WriteFailed
+from pipeline.folders import RUNS
+from pipeline.lines import write_document
 from pipeline.storage import storage_of
 
 
@@ -29,7 +31,7 @@ class RunRecord:
 
 def record_path(output: Path, run: str) -> Path:
     """Where the record of a run lies."""
-    return output / "runs" / f"{run}.json"
+    return output / RUNS / f"{run}.json"
 
 
 def write_record(run: str, request: AreaRequest | SceneRequest) -> RunRecord:
@@ -46,11 +48,8 @@ def write_record(run: str, request: AreaRequest | SceneRequest) -> RunRecord:
         "withheld": record.withheld,
         "flow_runs": _flow_runs(),
     }
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        beside.replace(path)
+        write_document(path, document)
     except OSError as error:
         raise WriteFailed(
             f"{path}: cannot be written ({error.strerror or error}); choose an --output that is writable"
@@ -78,7 +77,7 @@ def read_record(output: Path, run: str) -> RunRecord:
 def runs_of(output: Path, flow_run: str) -> frozenset[str]:
     """Ids of the runs that a Prefect flow run, or one inside it, left in a product folder."""
     found = set()
-    for path in (output / "runs").glob("*.json"):
+    for path in (output / RUNS).glob("*.json"):
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):

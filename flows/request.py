@@ -84,15 +84,23 @@ class Request(BaseModel):
     overwrite: bool = Field(default=False, description="Make products again that are there already")
     only: tuple[str, ...] = Field((), description="Ids of scenes; all that are found where empty")
 
-    def stored(self) -> Self:
-        """The request as it may be kept on disk: local paths absolute, no credentials in URLs."""
+    def located(self) -> Self:
+        """The same request for a process in another folder: local paths absolute. URLs keep their credentials."""
         settings = self.settings.model_copy(
             update={
-                "checkpoint": _kept(self.settings.checkpoint, _NAMED_CHECKPOINTS),
-                "mask": _kept(self.settings.mask, NAMED_MASKS),
+                "checkpoint": _located(self.settings.checkpoint, _NAMED_CHECKPOINTS),
+                "mask": _located(self.settings.mask, NAMED_MASKS),
             }
         )
         return self.model_copy(update={"output": Path(absolute(self.output)), "settings": settings})
+
+    def stored(self) -> Self:
+        """The request as it may be kept on disk: local paths absolute, no credentials in URLs."""
+        located = self.located()
+        settings = located.settings.model_copy(
+            update={"checkpoint": _told(located.settings.checkpoint), "mask": _told(located.settings.mask)}
+        )
+        return located.model_copy(update={"settings": settings})
 
 
 class CatalogRequest(Request):
@@ -122,11 +130,15 @@ class CatalogRequest(Request):
         """The same with days in the place of a window that looks back from `moment`. Raises InvalidSettings for one of no days."""
         return self.model_copy(update={"dates": absolute_dates(self.dates, moment)})
 
-    def stored(self) -> Self:
+    def located(self) -> Self:
         """As in `Request`, with the catalogue and the area."""
-        known = tuple(known_sources())
-        update = {"catalog": _kept(self.catalog, known), "aoi": _kept_area(self.aoi)}
-        return super().stored().model_copy(update=update)
+        update = {"catalog": _located(self.catalog, tuple(known_sources())), "aoi": _located_area(self.aoi)}
+        return super().located().model_copy(update=update)
+
+    def stored(self) -> Self:
+        """As in `Request`, with the catalogue."""
+        stored = super().stored()
+        return stored.model_copy(update={"catalog": _told(stored.catalog)})
 
 
 class AreaRequest(CatalogRequest):
@@ -157,12 +169,17 @@ class SceneRequest(Request):
         """When a scene that has a product is done again: whoever names other dates means them to help."""
         return "changed"
 
-    def stored(self) -> Self:
+    def located(self) -> Self:
         """As in `Request`, with the sources and the area."""
-        update: dict[str, Any] = {"sources": tuple(_kept(source) for source in self.sources)}
+        update: dict[str, Any] = {"sources": tuple(_located(source) for source in self.sources)}
         if self.aoi is not None:
-            update["aoi"] = _kept_area(self.aoi)
-        return super().stored().model_copy(update=update)
+            update["aoi"] = _located_area(self.aoi)
+        return super().located().model_copy(update=update)
+
+    def stored(self) -> Self:
+        """As in `Request`, with the sources."""
+        stored = super().stored()
+        return stored.model_copy(update={"sources": tuple(map(_told, stored.sources))})
 
 
 RunRequest = Annotated[AreaRequest | SceneRequest, Field(discriminator="kind")]
@@ -193,11 +210,16 @@ def one_line(error: ValidationError) -> str:
     return f"{option}{value}: {reason[:1].lower()}{reason[1:]}"
 
 
-def _kept(text: str, names: tuple[str, ...] = ()) -> str:
-    """A name as it is, a URL without credentials, a path absolute."""
-    return text if text in names else without_credentials(text) if is_remote(text) else absolute(text)
+def _located(text: str, names: tuple[str, ...] = ()) -> str:
+    """A name or URL as it is, a path absolute."""
+    return text if text in names or is_remote(text) else absolute(text)
 
 
-def _kept_area(text: str) -> str:
+def _told(text: str) -> str:
+    """A URL without credentials, anything else as it is."""
+    return without_credentials(text) if is_remote(text) else text
+
+
+def _located_area(text: str) -> str:
     path = Path(text).expanduser()
     return absolute(path) if path.exists() else text

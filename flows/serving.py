@@ -1,7 +1,8 @@
 """`python -m flows.serving`, which is `make server`: a Prefect server and its workers on one machine, until ctrl-C.
 
 One worker for each pool of `flows.pools`; that of `gpu` takes one flow run at a time. Everything is kept in one folder:
-database, leases and logs. Deploy into it from another terminal: `make deploy`.
+database, leases and logs; a PREFECT_HOME or a database that the environment names wins for the first two. Deploy into
+it from another terminal: `make deploy`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from types import FrameType
 from typing import Self
 
 from flows.database import VARIABLE, check_database, connection_url, shown
+from flows.deploy import refusals
 from flows.deployments import ROOT
 from flows.pools import POOLS, ensure_pools
 from flows.services import Service, Services
@@ -29,6 +31,9 @@ from pipeline.errors import InvalidSettings, PipelineError
 START = 900.0
 """Seconds that the server has to answer: its first start makes the database, 10 s on an idle machine."""
 _BEAT = 0.5
+_DATABASE = ("PREFECT_API_DATABASE_", "PREFECT_SERVER_DATABASE_")
+"""How Prefect's settings of the database begin: URL and password among them, so only the server gets any."""
+_DATABASE_URLS = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
 _QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -58,7 +63,7 @@ class Serving:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/api"
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """The environment of server and workers."""
+        """The environment of the server, which alone knows the database's password."""
         ours = {
             **_QUIET,
             "PREFECT_HOME": str(self.state / "prefect"),
@@ -73,8 +78,12 @@ class Serving:
         ours = {name: environ.get(name, value) for name, value in ours.items()} | {"PREFECT_API_URL": self.api}
         kept = {name: value for name, value in environ.items() if name != VARIABLE}
         # In the environment, not among the arguments, which everybody on the machine may read.
-        database = {"PREFECT_API_DATABASE_CONNECTION_URL": connection_url(self.database)} if self.database else {}
+        database = {_DATABASE_URLS[0]: connection_url(self.database)} if self.database else {}
         return {**kept, **ours, **database}
+
+    def worker_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The environment of the workers, and so of every flow: they ask the server, never its database."""
+        return {name: value for name, value in self.environment(environ).items() if not name.startswith(_DATABASE)}
 
 
 class Asked:
@@ -142,8 +151,7 @@ def serve(serving: Serving, asked: Asked, pools: Sequence[str] = tuple(POOLS)) -
     with Services(serving.state / "logs", lambda: asked.times > 1) as services:
         command = ("server", "start", "--host", serving.host, "--port", str(serving.port))
         server = services.start("server", _prefect(*command), environ, ROOT)
-        where = shown(serving.database) if serving.database else f"SQLite in {serving.state / 'prefect'}"
-        _say(f"server starts: {where}")
+        _say(f"server starts: {_where(environ)}")
         if not _answers(serving.api, server, asked):
             return
         _make_pools(serving.api)
@@ -161,7 +169,7 @@ def serve(serving: Serving, asked: Asked, pools: Sequence[str] = tuple(POOLS)) -
                 f"{socket.gethostname()}-{pool}",
                 *limited,
             )
-            services.start(f"worker-{pool}", _prefect(*worker), environ, ROOT)
+            services.start(f"worker-{pool}", _prefect(*worker), serving.worker_environment(os.environ), ROOT)
             _say(f"worker starts: pool {pool}{f', {limit} flow run at a time' if limit else ''}")
         _say(f"ready: {serving.api.removesuffix('/api')} (logs in {services.logs}); ctrl-C stops everything")
         _say(f"in another terminal: export PREFECT_API_URL={serving.api} DECLOUD_HOME={ROOT} && make deploy")
@@ -206,10 +214,16 @@ def _answers(api: str, server: Service, asked: Asked) -> bool:
     return False
 
 
+def _where(environ: Mapping[str, str]) -> str:
+    """The database of a server with this environment, in words."""
+    url = next((environ[name] for name in _DATABASE_URLS if environ.get(name)), "")
+    return shown(url) if url else f"SQLite in {environ['PREFECT_HOME']}"
+
+
 def _make_pools(api: str) -> None:
     from prefect.client.orchestration import SyncPrefectClient
 
-    with SyncPrefectClient(api) as client:
+    with refusals(api), SyncPrefectClient(api) as client:
         for line in ensure_pools(client):
             _say(line)
 

@@ -20,9 +20,11 @@ def settled(request: AreaRequest) -> RunSummary | None:
     Costs a search and the keys of scenes that have a product already; pixels are read by neither, except where their checksums are not
     remembered. Raises InvalidQuery and InvalidItem where no run could succeed; what may pass is left to the run.
     """
+    if request.overwrite:
+        return None
     try:
         selection = select(request)
-        if selection.problems or request.overwrite:
+        if selection.problems:
             return None
         scenes = _kept(request, selection)
     except SourceUnavailable:

@@ -10,7 +10,7 @@ from flows.ledger import Ledger, WindowScene, ledgers
 from pipeline.address import address
 from pipeline.errors import InvalidSettings
 from pipeline.folders import STAGING
-from pipeline.journal import Entry, latest
+from pipeline.journal import GOOD, Entry, latest
 from pipeline.publish import published_items
 from pipeline.storage import storage_of
 
@@ -32,7 +32,7 @@ class SceneState:
     @property
     def good(self) -> bool:
         """True where the product is there."""
-        return self.state in ("done", "unchanged")
+        return self.state in GOOD
 
 
 @dataclass(frozen=True)

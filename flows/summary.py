@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.address import address
+from pipeline.journal import GOOD
 
 if TYPE_CHECKING:
     from pipeline.journal import State
@@ -50,7 +51,7 @@ class SceneSummary:
     @property
     def good(self) -> bool:
         """True where the product is there."""
-        return self.state in ("done", "unchanged")
+        return self.state in GOOD
 
     @property
     def product_id(self) -> str:

@@ -7,15 +7,13 @@ nothing is cached here. Needs `flows.embedded.prepare_environment` beforehand wh
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.tasks import Task
 from pydantic import Field
 
-from catalogs.errors import CatalogError, SourceUnavailable
+from catalogs.errors import CatalogError
 from flows.embedded import plain_errors
 from flows.fitting import (
     Steps,
@@ -37,13 +35,7 @@ from srgan.archive import Format
 from srgan.errors import ModelError
 
 
-def may_pass(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's names
-    """Whether doing the same again may help; `state` holds the error."""
-    error = state.data
-    return isinstance(error, SourceUnavailable) or (isinstance(error, PipelineError) and error.transient)
-
-
-@patient_task("chips", may_pass)
+@patient_task("chips")
 def chips_task(request: TrainRequest) -> Chips:
     """Write the chips of the pair tables, or look at those that are named."""
     return make_chips(request, checked(Lines(get_run_logger().info).stage))

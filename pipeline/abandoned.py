@@ -6,6 +6,7 @@ never asked for again, and lie there. A folder that a process works on is locked
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -55,9 +56,9 @@ def remove_abandoned(output: Path, days: float = KEPT_DAYS) -> list[str]:
 def _last_change(path: Path) -> float:
     """When anything in `path` was last written, seconds since 1970; 0 where it is not there."""
     newest = 0.0
-    for each in (path, *path.rglob("*")):
-        try:
+    # `os.walk` passes over a folder that its owner removes meanwhile.
+    below = (Path(root, name) for root, folders, files in os.walk(path) for name in (*folders, *files))
+    for each in (path, *below):
+        with contextlib.suppress(OSError):
             newest = max(newest, each.stat().st_mtime)
-        except FileNotFoundError:
-            continue
     return newest

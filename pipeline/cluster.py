@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoints import IDENTITY, checkpoint_digest, checkpoint_paths
-from pipeline.cluster_worker import IgnoreInterrupts, Recipe, WorkerDiffers, differs, keep_checkpoint, software
+from pipeline.cluster_worker import GPU, IgnoreInterrupts, Recipe, WorkerDiffers, differs, keep_checkpoint, software
 from pipeline.errors import ClusterFailed, InvalidSettings, WriteFailed
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ ENDING = 60.0
 """Seconds in which processes of our own have to end; those that do not close by themselves are killed meanwhile."""
 PATIENCE = 120.0
 """Seconds without any worker after which a scene is given up: a cluster that grows when it is needed takes a while."""
-GPU = "GPU"
-"""Resource that workers with a GPU offer: `dask worker --resources GPU=1`."""
 
 _log = logging.getLogger(__name__)
 

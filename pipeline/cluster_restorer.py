@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from pipeline.budget import IN_FLIGHT
 from pipeline.checkpoints import IDENTITY, checkpoint_paths
-from pipeline.cluster_worker import CheckpointLacking, restore_part
+from pipeline.cluster_worker import GPU, CheckpointLacking, restore_part
 from pipeline.confidence import groups_of
 from pipeline.errors import ClusterFailed
 from pipeline.inference import Identity, TileInput
@@ -152,7 +152,7 @@ class ClusterRestorer:
 
         if not self._cluster.running:
             raise self._cluster.lost()
-        resources = None if self._recipe.device == "cpu" else {"GPU": 1}
+        resources = None if self._recipe.device == "cpu" else {GPU: 1}
         done, at = threading.Event(), time.monotonic()
         try:
             future = self._cluster.client.submit(restore_part, self._recipe, part, pure=False, resources=resources)

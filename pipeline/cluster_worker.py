@@ -28,6 +28,8 @@ from pipeline.checkpoints import IDENTITY, checkpoint_digest
 from pipeline.errors import InvalidSettings, WriteFailed
 from pipeline.inference import Restorer, TileInput, open_restorer
 
+GPU = "GPU"
+"""Resource that workers with a GPU offer: `dask worker --resources GPU=1`."""
 _LARGE, _SPARE = 32 * 2**20, 256 * 2**20
 """Bytes from which an allocation is the system's own business, and of free memory that a process keeps for the next tile. Dask
 starts its workers so that they give everything beyond 64 KiB back at once: each layer's memory was then asked for anew, which

@@ -119,11 +119,6 @@ class CubeRecord(_Model):
     reordered: int = 0
     """How often steps changed their place or their pixels: who opened the cube before that must open it again."""
 
-    @property
-    def merged(self) -> bool:
-        """True where scenes of a day are merged on an area's grid."""
-        return bool(self.resampling)
-
     def layer(self, entry: LayerRecord) -> Layer:
         """The layer of one array."""
         return make_layer(entry.name, self.grids[entry.group].geobox, entry.dtype, entry.nodata)

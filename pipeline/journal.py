@@ -22,11 +22,15 @@ from typing import Literal, get_args
 
 from pipeline.address import output_url
 from pipeline.errors import PipelineError, WriteFailed
+from pipeline.folders import RUNS
+from pipeline.lines import alive, append_line
 from pipeline.storage import storage_of
 
 _log = logging.getLogger(__name__)
 
 State = Literal["planned", "running", "done", "unchanged", "failed", "invalid", "interrupted"]
+GOOD: tuple[State, ...] = ("done", "unchanged")
+"""States of a scene that has its product."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Journal:
         """Open the journal of a new run below the product folder `output`."""
         self.run = run or f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{os.getpid()}"
         self._output = output
-        self.path = output / "runs" / f"{self.run}.jsonl"
+        self.path = output / RUNS / f"{self.run}.jsonl"
 
     def write(
         self, scene: str, state: State, reason: str = "", product: str = "", seconds: float | None = None
@@ -64,11 +68,7 @@ class Journal:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         entry = Entry(now, self.run, scene, state, reason, product, seconds, os.getpid(), platform.node())
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(entry)) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            append_line(self.path, asdict(entry))
         except OSError as error:
             raise WriteFailed(
                 f"{self.path}: journal not written ({error.strerror or error}); choose an --output that is writable"
@@ -90,7 +90,7 @@ class Journal:
 
 def entries(output: Path) -> Iterator[Entry]:
     """All readable lines of all runs, oldest first. A last line that was cut by a crash is passed over."""
-    for path in sorted((output / "runs").glob("*.jsonl")):
+    for path in sorted((output / RUNS).glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             entry = _parsed(line)
             if entry is not None:
@@ -111,20 +111,10 @@ def last_lines(output: Path) -> dict[str, Entry]:
 
 
 def _as_it_is(entry: Entry) -> Entry:
-    if entry.state != "running" or entry.host not in ("", platform.node()) or _alive(entry.pid):
+    if entry.state != "running" or entry.host not in ("", platform.node()) or alive(entry.pid):
         return entry
     reason = "the process ended before the scene was done; run again, finished blocks are kept"
     return Entry(**{**asdict(entry), "state": "interrupted", "reason": reason})
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _parsed(line: str) -> Entry | None:

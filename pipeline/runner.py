@@ -18,7 +18,7 @@ from catalogs.errors import CatalogError, SourceUnavailable
 from catalogs.item import SceneItem
 from pipeline.engine import decloud_scene
 from pipeline.errors import PipelineError
-from pipeline.journal import Journal, State
+from pipeline.journal import GOOD, Journal, State
 from pipeline.product import Product
 from pipeline.progress import Progress, silent
 from pipeline.settings import DecloudSettings, Resources
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 _log = logging.getLogger(__name__)
-_GOOD = ("done", "unchanged")
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class SceneOutcome:
     @property
     def good(self) -> bool:
         """True where the product is there."""
-        return self.state in _GOOD
+        return self.state in GOOD
 
 
 @dataclass(frozen=True)

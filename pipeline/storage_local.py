@@ -9,8 +9,6 @@ output, so that any number of processes may publish at once.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import shutil
@@ -21,6 +19,7 @@ from typing import Any
 
 from pipeline.catalogue import CATALOG, as_text, catalogue, linked, up_to_date
 from pipeline.checksums import MANIFEST, DigestCache, seal, verify
+from pipeline.durable import flush, flush_tree, turn
 from pipeline.errors import ReadFailed, WriteFailed
 from pipeline.sink import write_failed
 
@@ -45,7 +44,7 @@ class LocalStorage:
         target = output / name
         try:
             sealed, digests = seal(staged, item, threads=threads)
-            _sync_tree(staged)
+            flush_tree(staged)
             with _lock(output):
                 _recover(output)
                 if overwrite or not self.is_published(name, check=True, threads=threads, cache=cache):
@@ -151,7 +150,7 @@ def _swap(staged: Path, target: Path, item: Mapping[str, Any]) -> None:
         raise WriteFailed(f"{target}: is there already and is no product: move it away, or choose another --output")
     try:
         staged.rename(target)
-        _sync(target.parent)
+        flush(target.parent)
         _write_json(target / f"{target.name}.json", item)
     except BaseException:
         if target.exists() and not staged.exists():
@@ -184,10 +183,9 @@ def _discard(aside: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(output: Path) -> Iterator[None]:
-    """Hold the lock of `output`; the system frees it when the process ends, however it ends."""
+    """Hold the lock of `output`, which is made where it is missing."""
     output.mkdir(parents=True, exist_ok=True)
-    with (output / _LOCK).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with turn(output / _LOCK):
         yield
 
 
@@ -203,23 +201,4 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-    _sync(path.parent)
-
-
-def _sync_tree(folder: Path) -> None:
-    for root, _, names in os.walk(folder):
-        for name in names:
-            _sync(Path(root, name))
-        _sync(Path(root))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        # Some network file systems cannot flush a folder by itself, and do it with its files.
-        if error.errno != errno.EINVAL or not path.is_dir():
-            raise
-    finally:
-        os.close(handle)
+    flush(path.parent)

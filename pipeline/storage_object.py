@@ -22,12 +22,12 @@ from pipeline.bucket import Bucket, Changed, Stored, tag_of
 from pipeline.catalogue import CATALOG, as_text, catalogue, linked, up_to_date
 from pipeline.checksums import MANIFEST, differences, listed_in, seal
 from pipeline.errors import InvalidSettings, ReadFailed, WriteFailed
+from pipeline.folders import RUNS
 from pipeline.sink import write_failed
 from pipeline.storage_local import complete_item
 
 LEDGER = ".objects.json"
 """Name -> [size, ETag, SHA-256] of the objects of a product, as they were compared: the next run reads none of them again."""
-_RUNS = "runs"
 _ATTEMPTS = 20
 _UPLOADS = 4
 
@@ -100,7 +100,7 @@ class ObjectStorage:
 
     def names(self) -> list[str]:
         """Folders that may hold a product, sorted."""
-        return [name for name in self._bucket.folders() if not name.startswith(".") and name != _RUNS]
+        return [name for name in self._bucket.folders() if not name.startswith(".") and name != RUNS]
 
     def rebuild_catalog(self) -> None:
         """Write `catalog.json` from all items."""
@@ -122,15 +122,17 @@ class ObjectStorage:
 
     def bring(self) -> bool:
         """Fetch journals and records that are not here, or have grown elsewhere; whether the output holds anything."""
-        remote = self._bucket.objects(_RUNS)
+        remote = self._bucket.objects(RUNS)
         for name, stored in remote.items():
-            local = self.work / _RUNS / name
+            if "/" in name or name.startswith("."):
+                continue  # not ours: journals lie side by side, and `..` would lead out of the folder of work
+            local = self.work / RUNS / name
             # Lines are only ever added to a journal, and a record is written once: the longer one knows more.
             if not local.exists() or local.stat().st_size < stored.size:
-                content = self._bucket.read(f"{_RUNS}/{name}") or b""
+                content = self._bucket.read(f"{RUNS}/{name}") or b""
                 _own_folder(scratch())
                 _put(local, content)
-        return bool(remote) or (self.work / _RUNS).is_dir() or self._bucket.stored(CATALOG) is not None
+        return bool(remote) or (self.work / RUNS).is_dir() or self._bucket.stored(CATALOG) is not None
 
     def _withdraw(self, name: str) -> None:
         """Take a product that is to be replaced out of the catalogue and away; the objects are looked at one by one."""

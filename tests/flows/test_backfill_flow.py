@@ -208,6 +208,38 @@ def test_windows_run_by_the_deployment_and_one_that_crashes_is_started_again(
 
 
 @pytest.mark.usefixtures("deployed")
+def test_windows_in_another_folder_are_told_whole_paths_and_a_retry_finds_what_was_done(
+    area: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect import flow, get_run_logger
+
+    from flows.backfilling import run_windows
+    from flows.children import DeployedWindows, find_windows
+
+    monkeypatch.setattr("flows.children.POLL", 0.1)
+    monkeypatch.chdir(tmp_path)
+    worker = Worker(["completed"] * 3, tmp_path / "out")
+    worker.start()
+    request = request_of(area, Path("out"), overwrite=True)
+
+    @flow(retries=1)
+    def tried_twice() -> list[str]:
+        found = find_windows()
+        assert found is not None
+        summary = run_windows(request, DeployedWindows(found, get_run_logger()), NOW, lambda _: None)
+        tries.append([line.state for line in summary.windows])
+        assert len(tries) == 2
+        return tries[-1]
+
+    tries: list[list[str]] = []
+    assert tried_twice() == ["done"] * 3
+    worker.join(60)
+    assert tries == [["done"] * 3] * 2
+    assert len(worker.runs) == 3
+    assert {run.parameters["request"]["output"] for run in worker.runs} == {str(tmp_path / "out")}
+
+
+@pytest.mark.usefixtures("deployed")
 def test_a_window_that_failed_before_and_now_crashes_without_a_line_says_that_it_crashed(
     area: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,7 @@ def test_a_scheduler_that_is_not_there(
         monkeypatch.setenv("DECLOUD_DASK", nowhere)
         more = ()
     ended = decloud(*area_run(area, tmp_path / "out", *more, command=command))
-    assert ended.status == 2
+    assert ended.status == 1
     assert f"--dask {nowhere}: no scheduler answers within 2 s; start one (dask scheduler)" in ended.error
     assert ended.out == ""
     assert not (tmp_path / "out" / "runs").exists()

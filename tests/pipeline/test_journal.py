@@ -43,6 +43,9 @@ def test_lines_that_a_crash_cut_are_passed_over(tmp_path, rest):
     with journal.path.open("a", encoding="utf-8") as file:
         file.write(rest)
     assert [entry.scene for entry in entries(tmp_path)] == ["a"]
+    # Nor do they take the next line with them: the one that says that the run was killed.
+    journal.write("b", "interrupted")
+    assert [entry.scene for entry in entries(tmp_path)] == ["a", "b"]
 
 
 def test_an_unwritable_output_is_named(tmp_path):

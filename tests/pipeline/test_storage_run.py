@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from pipeline.lock import locked
 from pipeline.output import find_product
 from pipeline.publish import products_of, publish, published_items, read_file
 from pipeline.runner import run_scene
+from pipeline.storage import storage_of
 
 from .conftest import KEY, SECRET
 from .test_engine import IDENTITY, scene
@@ -210,6 +212,34 @@ def test_what_was_given_up_is_removed_once_it_is_old(tmp_path):
     assert [path.exists() for path in (old, killed, young, live, busy)] == [False, False, True, True, True]
     assert sorted(path.name for path in (tmp_path / STAGING).iterdir()) == ["busy", "live", "young"]
     assert remove_abandoned(tmp_path / "nowhere") == []
+
+
+def test_looking_for_what_was_given_up_bears_that_others_tidy_up_meanwhile(tmp_path, monkeypatch):
+    """A folder goes between being listed and being looked into, as when another process has just finished its scene."""
+    blocks = tmp_path / STAGING / "theirs" / "blocks"
+    blocks.mkdir(parents=True)
+    scandir = os.scandir
+
+    def finished(path):
+        entries = scandir(path)
+        if Path(path) == blocks.parent:
+            blocks.rmdir()
+        return entries
+
+    monkeypatch.setattr(os, "scandir", finished)
+    assert remove_abandoned(tmp_path) == []
+    assert not blocks.exists()
+
+
+def test_names_that_lead_out_of_the_folder_of_work_are_left_in_the_bucket(bucket, tmp_path):
+    output = output_path(f"{bucket.url}/out")
+    Journal(output, "good").write("a", "done")
+    shutil.rmtree(output)
+    for name in ("../../outside.jsonl", "below/x.jsonl", ".hidden.jsonl"):
+        bucket.put(f"out/runs/{name}", b"{}")
+    assert storage_of(output).bring()
+    assert [path.name for path in (output / "runs").iterdir()] == ["good.jsonl"]
+    assert not list(tmp_path.rglob("*outside*"))
 
 
 def test_a_run_that_succeeds_removes_what_was_given_up(tmp_path):
