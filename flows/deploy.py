@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from catalogs.errors import CatalogError
 from flows.deployments import FILE, ROOT, DeploymentFile, faults, home_faults, read_deployments
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 _LENGTH = 200
 """So much of the server's answer is told where it refuses."""
-_PAGE = 200
-"""Flow runs that the server names at once, unless it is told otherwise."""
 LOCAL = "http://127.0.0.1:4200/api"
 """Where `make server` listens unless it is told otherwise."""
 
@@ -208,17 +205,19 @@ def _without_waiting(client: SyncPrefectClient, there: DeploymentResponse) -> It
         deployment_id=FlowRunFilterDeploymentId(any_=[there.id]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
     )
-    waiting: list[UUID] = []
-    offset = 0
-    while page := client.read_flow_runs(flow_run_filter=planned, sort=FlowRunSort.ID_DESC, limit=_PAGE, offset=offset):
-        waiting += [run.id for run in page if run.auto_scheduled]
-        offset += len(page)
-    for run in waiting:
-        # Gone meanwhile is as good.
-        with suppress(ObjectNotFound):
-            client.delete_flow_run(run)
-    if waiting:
-        yield f"deployment {there.name}: {len(waiting)} planned runs of its paused schedules taken away"
+    gone = left = 0
+    # The server names 200 at once, or what it is configured to.
+    while page := client.read_flow_runs(flow_run_filter=planned, sort=FlowRunSort.ID_DESC, offset=left):
+        for run in page:
+            if not run.auto_scheduled:
+                left += 1
+                continue
+            # Gone meanwhile is as good.
+            with suppress(ObjectNotFound):
+                client.delete_flow_run(run.id)
+            gone += 1
+    if gone:
+        yield f"deployment {there.name}: {gone} planned runs of its paused schedules taken away"
 
 
 if __name__ == "__main__":

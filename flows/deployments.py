@@ -39,6 +39,9 @@ _POOL = {"name", "work_queue_name", "job_variables"}
 _LIMIT = {"limit", "collision_strategy"}
 _TIMES = {"cron", "interval", "rrule"}
 _SCHEDULE = {"slug", "active", "parameters", "timezone", "anchor_date", "day_or"} | _TIMES
+_KINDS = {"work_pool": dict, "tags": list, "schedules": list, "triggers": list, "parameters": dict}
+_EMPTY = {"schedules", "triggers", "parameters"}
+"""What may be there without a value: Prefect takes it for none."""
 _TRIGGER = {
     "type", "name", "enabled", "match", "match_related", "after", "expect", "for_each", "posture", "threshold", "within",
     "parameters", "schedule_after", "job_variables",
@@ -64,7 +67,8 @@ class DeploymentFile:
     @property
     def pools(self) -> tuple[str, ...]:
         """Work pools that the deployments name, each once."""
-        return tuple(dict.fromkeys(str((entry.get("work_pool") or {}).get("name", "")) for entry in self.deployments))
+        pools = [entry.get("work_pool") for entry in self.deployments]
+        return tuple(dict.fromkeys(str(pool.get("name", "")) for pool in pools if isinstance(pool, dict)))
 
     def slugs(self, name: str) -> tuple[str, ...]:
         """Slugs of a deployment's schedules."""
@@ -142,7 +146,11 @@ def _entry_faults(entry: Mapping[str, Any]) -> Iterator[str]:
     if missing:
         yield f"{', '.join(missing)} missing"
         return
-    pool, limit = entry["work_pool"] or {}, entry["concurrency_limit"] or {}
+    misshapen = list(_misshapen(entry))
+    if misshapen:
+        yield from misshapen
+        return
+    pool, limit = entry["work_pool"], entry["concurrency_limit"] or {}
     yield from _unknown("work_pool", pool, _POOL)
     if TAG not in entry["tags"]:
         yield f"tags without {TAG}: the zombie automation would not know its flow runs"
@@ -167,17 +175,43 @@ def _entry_faults(entry: Mapping[str, Any]) -> Iterator[str]:
     yield from _schedule_faults(entry, flow)
 
 
+def _misshapen(entry: Mapping[str, Any]) -> Iterator[str]:
+    """What is no list or no mapping and has to be one."""
+    for key, kind in _KINDS.items():
+        value = entry.get(key)
+        if key in entry and not isinstance(value, kind) and not (value is None and key in _EMPTY):
+            yield f"{key}: {value!r} is no {'list' if kind is list else 'mapping'}"
+        elif key in ("schedules", "triggers"):
+            yield from (f"{key}: {one!r} is no mapping" for one in value or () if not isinstance(one, dict))
+    pool = entry["work_pool"]
+    variables = pool.get("job_variables") if isinstance(pool, dict) else None
+    env = variables.get("env") if isinstance(variables, dict) else None
+    parameters = [one.get("parameters") for one in _mappings(entry.get("schedules"))]
+    for where, one in [
+        ("work_pool: job_variables", variables),
+        ("work_pool: job_variables: env", env),
+        *(("schedules: parameters", one) for one in parameters),
+    ]:
+        if one is not None and not isinstance(one, dict):
+            yield f"{where}: {one!r} is no mapping"
+
+
+def _mappings(values: Any) -> list[Mapping[str, Any]]:
+    """Those of a list that are mappings; none where it is no list."""
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
 def _schedule_faults(entry: Mapping[str, Any], flow: Flow[..., Any]) -> Iterator[str]:
     if "schedules" in entry and not entry["schedules"]:
         yield "schedules is empty, which removes none from the server: keep each with `active: false`"
     schedules = entry.get("schedules") or ()
-    for slug in {schedule.get("slug") for schedule in schedules}:
-        if sum(schedule.get("slug") == slug for schedule in schedules) > 1:
+    slugs = [str(schedule.get("slug")) for schedule in schedules]
+    for slug in dict.fromkeys(slugs):
+        if slugs.count(slug) > 1:
             yield f"schedule {slug}: two have this slug"
-    for schedule in schedules:
-        slug = schedule.get("slug")
+    for schedule, slug in zip(schedules, slugs, strict=True):
         yield from _unknown(f"schedule {slug}", schedule, _SCHEDULE)
-        if not slug or not isinstance(schedule.get("active"), bool):
+        if not schedule.get("slug") or not isinstance(schedule.get("active"), bool):
             yield f"schedule {slug}: give a slug and active: true or false, else the server keeps what it had before"
         if len(_TIMES & set(schedule)) != 1:
             yield f"schedule {slug}: give one of {', '.join(sorted(_TIMES))}"

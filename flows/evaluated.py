@@ -10,6 +10,7 @@ from typing import Any
 from catalogs.pair_columns import QUALITIES
 from flows.evaluate_bounds import Bound, Verdict, judge, widest
 from pipeline.report_methods import METRICS, Methods, overall
+from pipeline.report_page import leak_line
 
 SHOWN = ("psnr", "ssim_valid", "cc", "rmse")
 """Scores of the checkpoint that are printed, over all pixels."""
@@ -38,6 +39,8 @@ class Evaluated:
     scores: tuple[Mapping[str, Any], ...]
     """Rows of the report over all covers, skies and grounds, in the widest bands of each protocol."""
     verdicts: tuple[Verdict, ...] = ()
+    leaks: tuple[str, ...] = ()
+    """A line for each checkpoint that was trained on groups on which it is scored."""
     predictions: str = ""
     """Folder of the predictions; empty where none were asked for."""
     files: int = 0
@@ -90,6 +93,7 @@ class Evaluated:
             if self.predictions
             else None,
             "scenes": [dict(scene) for scene in self.scenes],
+            "warnings": list(self.leaks),
             "seconds": self.seconds,
         }
 
@@ -114,13 +118,18 @@ class Evaluated:
         for scene in self.scenes:
             shown = ", ".join(f"{method} {value:.4f}" for method, value in scene["rmse"].items() if value is not None)
             yield f"scene {scene['id']}, RMSE under cloud: {shown or 'not defined'}"
+        for line in self.leaks:
+            yield f"warning: {line}"
         yield from left_out_lines(self.chips["left_out"])
+        for verdict in self.verdicts:
+            if verdict not in self.missed:
+                yield f"met: {verdict.line}"
         yield f"{self.chips['used']} of {self.chips['rows']} rows of the split {self.split} used"
         if self.predictions:
             older = f", beside {self.older_files} of other runs" if self.older_files else ""
             yield f"predictions {self.predictions} ({self.files} files{older})"
         yield f"report      {self.report}"
-        yield f"page        {self.page}"
+        yield f"html        {self.page}"
 
 
 def summarised(
@@ -144,6 +153,9 @@ def summarised(
         methods=methods.order,
         scores=scores,
         verdicts=tuple(judge(document, bound) for bound in bounds),
+        leaks=tuple(
+            leak_line(entry) for entry in (document["checkpoint"], *document["compared"]) if entry.get("trained_on")
+        ),
         scenes=tuple(_scene(scene) for scene in document["scenes"]),
         seconds=float(document["seconds"] or 0.0),
         **more,

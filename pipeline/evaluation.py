@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -43,6 +43,7 @@ from pipeline.settings import DecloudSettings
 from pipeline.trust import Trust
 from srgan.checkpoint import Checkpoint
 from srgan.generator import parameter_count
+from srgan.release import trained_on
 
 WORKERS = 2
 STAGE = "evaluate"
@@ -133,7 +134,8 @@ def evaluate(
             f"{entry.id}: {entry.reason}" for entry in sorted(left_out, key=lambda one: not one.unread)[:3]
         )
         raise InvalidSettings(f"split {split!r}: none of its {held.rows} rows can be scored, the first: {listed}")
-    entries = [_checkpoint(subject) for subject in subjects]
+    groups = {place.group for place in held.places}
+    entries = [_checkpoint(subject, groups) for subject in subjects]
     content = {
         "schema_version": SCHEMA_VERSION,
         "kind": KIND,
@@ -260,7 +262,8 @@ def _known_sets(
     return left_out, known
 
 
-def _checkpoint(subject: Subject) -> dict[str, Any]:
+def _checkpoint(subject: Subject, groups: Collection[str]) -> dict[str, Any]:
+    """What the report says of a checkpoint that was scored on `groups`."""
     checkpoint = subject.checkpoint
     training = checkpoint.card.get("training")
     return {
@@ -270,6 +273,7 @@ def _checkpoint(subject: Subject) -> dict[str, Any]:
         "size": checkpoint.spec.name,
         "guidance": checkpoint.spec.guidance,
         "split_hash": training.get("split_hash") if isinstance(training, Mapping) else None,
+        "trained_on": sorted(trained_on(checkpoint.card) & set(groups)),
     }
 
 

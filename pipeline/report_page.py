@@ -36,7 +36,7 @@ def report_page(document: Mapping[str, Any], encoded: Encoded, limit: int = SHOW
         "name": escape(document["checkpoint"]["name"]),
         "lead": f'<p class="lead">{escape(_lead(document))}</p>',
         "scenes-link": '<a href="#scenes">Scenes</a>' if scenes else "",
-        "glance": glance_table(document, methods) + _left_out(document["chips"]),
+        "glance": _trained_on(document) + glance_table(document, methods) + _left_out(document["chips"]),
         "score-notes": _score_notes(document, methods),
         "plots": _plots(document, methods),
         "scenes": scenes,
@@ -115,6 +115,21 @@ def _described(checkpoint: Mapping[str, Any]) -> str:
 def _count(number: int, noun: str) -> str:
     many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else many}"
+
+
+def _trained_on(document: Mapping[str, Any]) -> str:
+    """What was trained on the ground that it is scored on."""
+    return "".join(
+        f'<div class="warning">{escape(leak_line(entry))}</div>'
+        for entry in (document["checkpoint"], *document["compared"])
+        if entry.get("trained_on")
+    )
+
+
+def leak_line(entry: Mapping[str, Any]) -> str:
+    """One line for a checkpoint of the report that was trained on groups that it is scored on."""
+    groups = entry["trained_on"]
+    return f"{entry['name']} was trained on {', '.join(groups)}: scores there say nothing of ground that it has not seen"
 
 
 def _left_out(chips: Mapping[str, Any]) -> str:

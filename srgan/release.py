@@ -37,3 +37,15 @@ def release_card(
             "validation_rmse_cloudy_before_training": state.first,
         },
     }
+
+
+def trained_on(card: Mapping[str, Any]) -> set[str]:
+    """Groups (ROIs, tiles) of the split `train` that a card names as its training data; none where it does not say.
+
+    >>> sorted(trained_on({"training": {"data": "train: 3 clear dates of 29RKH, 33TWL; val: 1 clear dates of 31UFS"}}))
+    ['29RKH', '33TWL']
+    """
+    training = card.get("training")
+    told = str(training.get("data", "")) if isinstance(training, Mapping) else ""
+    (part,) = [part for part in told.split("; ") if part.startswith("train: ")] or [""]
+    return set(filter(None, part.partition(" clear dates of ")[2].split(", ")))

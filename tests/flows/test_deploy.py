@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,11 @@ import pytest
 import yaml
 
 from flows.automations import ORPHANS, TAG, ZOMBIES
-from flows.deploy import main
-from flows.deployments import FILE, ROOT
+from flows import pools
+from flows.deploy import NotDeployed, _deployed, main
+from flows.deployments import FILE, ROOT, read_deployments
+from flows.serving import _make_pools
+from pipeline.errors import InvalidSettings
 from tests.flows.served import SERVED
 
 pytestmark = SERVED
@@ -218,6 +224,144 @@ def test_a_pool_that_nobody_made_is_refused_before_anything_is_deployed(
     assert status == 2
     assert "work pool tpu is not on the server and is none of cpu, gpu: make it first" in said
     assert on_server()["train"].description == in_file()["train"]["description"]
+
+
+@pytest.mark.usefixtures("told")
+def test_no_pool_is_made_where_another_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.client.orchestration import get_client
+
+    monkeypatch.setattr(pools, "POOLS", {"extra": 2})
+    with get_client(sync_client=True) as client:
+        with pytest.raises(InvalidSettings, match="work pool tpu is not on the server"):
+            list(pools.ensure_pools(client, ("extra", "tpu")))
+        assert "extra" not in {pool.name for pool in client.read_work_pools()}
+        assert list(pools.ensure_pools(client, ("extra", "cpu"))) == ["work pool extra: made, 2 at once"]
+        client.delete_work_pool("extra")
+
+
+@pytest.mark.usefixtures("told")
+def test_a_pool_that_another_makes_at_the_same_moment_is_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+
+        def not_yet(name: str) -> None:
+            raise ObjectNotFound(Exception(name))
+
+        monkeypatch.setattr(client, "read_work_pool", not_yet)
+        assert list(pools.ensure_pools(client)) == []
+
+
+@pytest.mark.usefixtures("told")
+def test_pausing_takes_away_all_planned_runs_and_none_that_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from prefect.client.orchestration import get_client
+
+    document = yaml.safe_load((ROOT / FILE).read_text(encoding="utf-8"))
+    entry = next(entry for entry in document["deployments"] if entry["name"] == "scheduled")
+    (schedule,) = entry["schedules"]
+    schedule |= {"cron": "* * * * *", "active": True}
+    (tmp_path / FILE).write_text(yaml.safe_dump(document), encoding="utf-8")
+    assert deploy(capsys, "--file", str(tmp_path / FILE), "scheduled")[0] == 0
+    there = on_server()["scheduled"]
+    asked = schedule["parameters"]
+    with get_client(sync_client=True) as client:
+        mine = {client.create_flow_run_from_deployment(there.id, parameters=asked).id for _ in range(2)}
+        # Due already, as after a worker's long downtime: the server itself keeps those. It names 200 at once.
+        start = (datetime.now(UTC) - timedelta(hours=10)).isoformat()
+        planned = {"start_time": start, "min_runs": 230, "max_runs": 230}
+        client.request("POST", f"/deployments/{there.id}/schedule", json=planned)
+        schedule["active"] = False
+        (tmp_path / FILE).write_text(yaml.safe_dump(document), encoding="utf-8")
+        status, said = deploy(capsys, "--file", str(tmp_path / FILE), "scheduled")
+        assert (status, "planned runs of its paused schedules taken away" in said) == (0, True), said
+        assert int(said.partition(" planned runs")[0].rpartition(" ")[2]) >= 230
+        left = {run.id for run in client.read_flow_runs() if run.deployment_id == there.id}
+        assert left == mine
+        for run in mine:
+            client.delete_flow_run(run)
+    assert deploy(capsys, "scheduled")[0] == 0
+
+
+def test_a_placeholder_on_the_server_is_told_as_such(tmp_path: Path) -> None:
+    from prefect.client.orchestration import get_client
+
+    entrypoint = "flows/decloud.py:placeholder"
+    (tmp_path / FILE).write_text(
+        yaml.safe_dump({"deployments": [{"name": "placeholder", "entrypoint": entrypoint}]}), encoding="utf-8"
+    )
+    steps = [{"prefect.deployments.steps.set_working_directory": {"directory": "{{ $DECLOUD_HOME }}"}}]
+    with get_client(sync_client=True) as client:
+        flow = client.create_flow_from_name("placeholder")
+        made = client.create_deployment(flow, "placeholder", entrypoint=entrypoint, pull_steps=steps)
+        with pytest.raises(NotDeployed, match="placeholder: the server keeps a placeholder .*DECLOUD_HOME"):
+            _deployed(client, read_deployments(tmp_path / FILE), "placeholder")
+        client.delete_deployment(made)
+        with pytest.raises(NotDeployed, match="placeholder: the server has 0 deployments of that name"):
+            _deployed(client, read_deployments(tmp_path / FILE), "placeholder")
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server in good health that says `told` to everything else; a bad one hangs up."""
+
+    told: tuple[int, str] | None = None
+
+    def do_GET(self) -> None:
+        if self.path.endswith("/health"):
+            self.answer(200, "true")
+        elif self.told is not None:
+            self.answer(*self.told)
+
+    do_POST = do_GET  # noqa: N815 - http.server's name
+
+    def answer(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ((401, '{"detail": "who are you?"}'), '401 Unauthorized: {"detail": "who are you?"}'),
+        ((403, ""), "403 Forbidden"),
+        ((500, "one\ntwo"), "500 Internal Server Error: one two"),
+        ((200, "<html>"), "is no Prefect server, or one of another version (JSONDecodeError)"),
+        ((200, "{}"), "is no Prefect server, or one of another version (ValidationError)"),
+        (None, "Server disconnected without sending a response."),
+    ],
+)
+def test_whatever_the_server_says_is_one_line(
+    told: tuple[int, str] | None, expected: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    monkeypatch.setattr(Answers, "told", told)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        where = f"127.0.0.1:{server.server_port}/api"
+        try:
+            with temporary_settings({PREFECT_API_URL: f"http://me:secret@{where}", PREFECT_CLIENT_MAX_RETRIES: 0}):
+                status, said = deploy(capsys)
+            with pytest.raises(NotDeployed) as caught:
+                _make_pools(f"http://me:secret@{where}")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert status == 1
+    assert [line for line in said.splitlines() if line.startswith("error: ")] == [
+        f"error: Prefect server http://{where}: {expected}"
+    ]
+    assert str(caught.value) == f"Prefect server http://{where}: {expected}"
+    assert "secret" not in said
+    assert "Traceback" not in said
 
 
 def test_a_server_that_does_not_answer_is_named(capsys: pytest.CaptureFixture[str]) -> None:

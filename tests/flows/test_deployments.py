@@ -94,6 +94,20 @@ def test_what_the_pitfalls_ask_for_holds() -> None:
         (lambda d: first(d).update(entrypoint="flows/gone.py:flow"), "scheduled: flows/gone.py:flow: no such flow"),
         (lambda d: d["deployments"].append(first(d)), "scheduled: deployed twice"),
         (lambda d: d["deployments"][1]["triggers"][0].update(expects=[]), "evaluate: trigger: expects means nothing"),
+        (lambda d: first(d).update(work_pool="gpu"), "scheduled: work_pool: 'gpu' is no mapping"),
+        (lambda d: first(d).update(work_pool=None), "scheduled: work_pool: None is no mapping"),
+        (lambda d: first(d).update(tags=None), "scheduled: tags: None is no list"),
+        (lambda d: first(d).update(tags="declouder"), "scheduled: tags: 'declouder' is no list"),
+        (lambda d: first(d).update(schedules={"slug": "daily"}), "schedules: {'slug': 'daily'} is no list"),
+        (lambda d: first(d).update(schedules=None), "schedules is empty"),
+        (lambda d: first(d).update(schedules=["daily"]), "scheduled: schedules: 'daily' is no mapping"),
+        (lambda d: first(d).update(triggers="train"), "scheduled: triggers: 'train' is no list"),
+        (lambda d: first(d).update(triggers=["train"]), "scheduled: triggers: 'train' is no mapping"),
+        (lambda d: first(d).update(parameters=["request"]), "scheduled: parameters: ['request'] is no mapping"),
+        (lambda d: first(d)["schedules"][0].update(parameters="x"), "scheduled: schedules: parameters: 'x' is no mapping"),
+        (lambda d: first(d)["schedules"][0].update(slug=["daily"], active="on"), "schedule ['daily']: give a slug and active"),
+        (lambda d: first(d)["work_pool"].update(job_variables=["env"]), "work_pool: job_variables: ['env'] is no mapping"),
+        (lambda d: first(d)["work_pool"]["job_variables"].update(env="x=1"), "job_variables: env: 'x=1' is no mapping"),
         (lambda d: request(d).update(output="{{ $DECLOUD_ELSEWHERE }}/x"), "$DECLOUD_ELSEWHERE is not set"),
     ],
 )  # fmt: skip
@@ -101,6 +115,15 @@ def test_a_slip_in_the_file_is_named(change: Change, expected: str, tmp_path: Pa
     lines = said(tmp_path, change)
     assert any(expected in line for line in lines), lines
     assert all("\n" not in line for line in lines)
+
+
+def test_the_pools_of_a_file_with_faults_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(
+        "deployments: [{name: a, work_pool: gpu}, {name: b, work_pool: {name: cpu}}, just text]", encoding="utf-8"
+    )
+    file = read_deployments(tmp_path / FILE, HOME)
+    assert file.pools == ("cpu",)
+    assert len(list(faults(file))) == 3
 
 
 @pytest.mark.parametrize(

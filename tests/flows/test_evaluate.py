@@ -211,7 +211,7 @@ def test_a_table_for_people_bounds_and_what_was_left_out(
     assert f"left out {rows[1]['id']}: {gone}: moved or deleted since" in out
     assert "1 of 3 rows of the split all used" in out
     assert f"predictions {tmp_path / 'predictions'} (1 files, beside 1 of other runs)" in out
-    assert ended.out.splitlines()[-1] == f"page        {tmp_path / 'out' / 'report.html'}"
+    assert ended.out.splitlines()[-1] == f"html        {tmp_path / 'out' / 'report.html'}"
     left_out = {entry["id"]: entry["reason"] for entry in report_of(tmp_path / "out")["chips"]["left_out"]}
     assert left_out[rows[0]["id"]].startswith("snow: ")
     assert str(gone) in left_out[rows[1]["id"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 import time
@@ -168,6 +169,87 @@ def test_the_password_is_in_the_environment_of_the_server_only_as_prefect_reads_
     assert "DECLOUD_DATABASE_URL" not in made
     assert "PREFECT_API_DATABASE_CONNECTION_URL" not in Serving("::1", 4300, tmp_path).environment({})
     assert Serving("::1", 4300, tmp_path).api == "http://[::1]:4300/api"
+
+
+# Writes down what it was given; the server also says that it is well.
+DUMP = """
+import http.server, json, os, pathlib, sys, time
+kind, folder = sys.argv[1], pathlib.Path(os.environ["DUMPS"])
+name = "server" if kind == "server" else sys.argv[sys.argv.index("--pool") + 1]
+(folder / "part").write_text(json.dumps(dict(os.environ)))
+(folder / "part").rename(folder / f"{name}.json")
+class Well(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+if kind == "server":
+    http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Well).serve_forever()
+time.sleep(600)
+"""
+
+
+class Until(Asked):
+    """Asked to stop as soon as server and workers have written down their environments."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.until = folder, time.monotonic() + 120
+
+    @property
+    def times(self) -> int:
+        return int(len(list(self.folder.glob("*.json"))) == 3 or time.monotonic() > self.until)
+
+
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str, **environ: str) -> dict[str, dict[str, str]]:
+    """What server and workers find in their environments."""
+    (tmp_path / "dumps").mkdir()
+    for name, value in {"DUMPS": str(tmp_path / "dumps"), **environ}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(serving, "_prefect", lambda *words: [sys.executable, "-c", DUMP, *words])
+    # There is no database, and what answers makes no pools.
+    monkeypatch.setattr(serving, "check_database", lambda url: None)
+    monkeypatch.setattr(serving, "_make_pools", lambda api: None)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    serving.serve(Serving("127.0.0.1", port, tmp_path / "state", database), Until(tmp_path / "dumps"))
+    return {path.stem: json.loads(path.read_text()) for path in (tmp_path / "dumps").glob("*.json")}
+
+
+def test_only_the_server_is_given_the_databases_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "postgresql://me:secret@db/x"
+    found = served(
+        tmp_path, monkeypatch, url, DECLOUD_DATABASE_URL=url, PREFECT_SERVER_DATABASE_PASSWORD="secret", KEPT="kept"
+    )
+    assert set(found) == {"server", "cpu", "gpu"}
+    assert found["server"]["PREFECT_API_DATABASE_CONNECTION_URL"] == "postgresql+asyncpg://me:secret@db/x"
+    for pool in ("cpu", "gpu"):
+        assert "secret" not in str(found[pool])
+        assert found[pool]["KEPT"] == "kept"
+        assert found[pool]["PREFECT_API_URL"] == found["server"]["PREFECT_API_URL"]
+    said = capsys.readouterr().out
+    assert "server starts: postgresql+asyncpg://db/x\n" in said
+    assert "secret" not in said
+
+
+def test_the_database_that_is_named_is_the_one_that_the_server_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = str(tmp_path / "elsewhere")
+    monkeypatch.delenv("PREFECT_HOME", raising=False)
+    for number, (environ, expected) in enumerate(
+        (
+            ({}, f"SQLite in {tmp_path / '0' / 'state' / 'prefect'}"),
+            ({"PREFECT_HOME": home}, f"SQLite in {home}"),
+            ({"PREFECT_API_DATABASE_CONNECTION_URL": "postgresql+asyncpg://me:secret@h/y"}, "postgresql+asyncpg://h/y"),
+        )
+    ):
+        (tmp_path / str(number)).mkdir()
+        found = served(tmp_path / str(number), monkeypatch, "", **environ)
+        said = capsys.readouterr().out
+        assert f"server starts: {expected}\n" in said
+        assert "secret" not in said + str(found["cpu"])
 
 
 def test_ctrl_c_is_counted_and_given_back() -> None:
