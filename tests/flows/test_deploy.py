@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.automations import ORPHANS, TAG, ZOMBIES
 from flows import pools
-from flows.deploy import NotDeployed, _deployed, main
+from flows.automations import ORPHANS, TAG, ZOMBIES
+from flows.deploy import NotDeployed, _deployed, _without_waiting, main
 from flows.deployments import FILE, ROOT, read_deployments
 from flows.serving import _make_pools
 from pipeline.errors import InvalidSettings
@@ -253,36 +253,28 @@ def test_a_pool_that_another_makes_at_the_same_moment_is_as_good(monkeypatch: py
         assert list(pools.ensure_pools(client)) == []
 
 
-@pytest.mark.usefixtures("told")
-def test_pausing_takes_away_all_planned_runs_and_none_that_was_asked_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_planned_runs_are_taken_away_and_none_that_was_asked_for() -> None:
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+    from prefect.client.schemas.schedules import CronSchedule
 
-    document = yaml.safe_load((ROOT / FILE).read_text(encoding="utf-8"))
-    entry = next(entry for entry in document["deployments"] if entry["name"] == "scheduled")
-    (schedule,) = entry["schedules"]
-    schedule |= {"cron": "* * * * *", "active": True}
-    (tmp_path / FILE).write_text(yaml.safe_dump(document), encoding="utf-8")
-    assert deploy(capsys, "--file", str(tmp_path / FILE), "scheduled")[0] == 0
-    there = on_server()["scheduled"]
-    asked = schedule["parameters"]
     with get_client(sync_client=True) as client:
-        mine = {client.create_flow_run_from_deployment(there.id, parameters=asked).id for _ in range(2)}
-        # Due already, as after a worker's long downtime: the server itself keeps those. It names 200 at once.
+        flow = client.create_flow_from_name("planned")
+        minutely = DeploymentScheduleCreate(schedule=CronSchedule(cron="* * * * *"), active=True)
+        made = client.create_deployment(flow, "planned", schedules=[minutely])
+        mine = {client.create_flow_run_from_deployment(made).id for _ in range(2)}
         start = (datetime.now(UTC) - timedelta(hours=10)).isoformat()
         planned = {"start_time": start, "min_runs": 230, "max_runs": 230}
-        client.request("POST", f"/deployments/{there.id}/schedule", json=planned)
-        schedule["active"] = False
-        (tmp_path / FILE).write_text(yaml.safe_dump(document), encoding="utf-8")
-        status, said = deploy(capsys, "--file", str(tmp_path / FILE), "scheduled")
-        assert (status, "planned runs of its paused schedules taken away" in said) == (0, True), said
-        assert int(said.partition(" planned runs")[0].rpartition(" ")[2]) >= 230
-        left = {run.id for run in client.read_flow_runs() if run.deployment_id == there.id}
-        assert left == mine
+        client.request("POST", f"/deployments/{made}/schedule", json=planned)
+        (line,) = _without_waiting(client, client.read_deployment(made))
+        assert line == "deployment planned: 230 planned runs of its paused schedules taken away"
+        there = DeploymentFilter(id=DeploymentFilterId(any_=[made]))
+        assert {run.id for run in client.read_flow_runs(deployment_filter=there)} == mine
+        assert list(_without_waiting(client, client.read_deployment(made))) == []
         for run in mine:
             client.delete_flow_run(run)
-    assert deploy(capsys, "scheduled")[0] == 0
+        client.delete_deployment(made)
 
 
 def test_a_placeholder_on_the_server_is_told_as_such(tmp_path: Path) -> None:
@@ -296,7 +288,7 @@ def test_a_placeholder_on_the_server_is_told_as_such(tmp_path: Path) -> None:
     with get_client(sync_client=True) as client:
         flow = client.create_flow_from_name("placeholder")
         made = client.create_deployment(flow, "placeholder", entrypoint=entrypoint, pull_steps=steps)
-        with pytest.raises(NotDeployed, match="placeholder: the server keeps a placeholder .*DECLOUD_HOME"):
+        with pytest.raises(NotDeployed, match=r"placeholder: the server keeps a placeholder .*DECLOUD_HOME"):
             _deployed(client, read_deployments(tmp_path / FILE), "placeholder")
         client.delete_deployment(made)
         with pytest.raises(NotDeployed, match="placeholder: the server has 0 deployments of that name"):

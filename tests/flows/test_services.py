@@ -206,8 +206,8 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str, **env
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(serving, "_prefect", lambda *words: [sys.executable, "-c", DUMP, *words])
     # There is no database, and what answers makes no pools.
-    monkeypatch.setattr(serving, "check_database", lambda url: None)
-    monkeypatch.setattr(serving, "_make_pools", lambda api: None)
+    monkeypatch.setattr(serving, "check_database", lambda _: None)
+    monkeypatch.setattr(serving, "_make_pools", lambda _: None)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -219,9 +219,8 @@ def test_only_the_server_is_given_the_databases_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = "postgresql://me:secret@db/x"
-    found = served(
-        tmp_path, monkeypatch, url, DECLOUD_DATABASE_URL=url, PREFECT_SERVER_DATABASE_PASSWORD="secret", KEPT="kept"
-    )
+    environ = {"DECLOUD_DATABASE_URL": url, "PREFECT_SERVER_DATABASE_PASSWORD": "secret", "KEPT": "kept"}
+    found = served(tmp_path, monkeypatch, url, **environ)
     assert set(found) == {"server", "cpu", "gpu"}
     assert found["server"]["PREFECT_API_DATABASE_CONNECTION_URL"] == "postgresql+asyncpg://me:secret@db/x"
     for pool in ("cpu", "gpu"):
