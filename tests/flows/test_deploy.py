@@ -342,8 +342,8 @@ def test_whatever_the_server_says_is_one_line(
         try:
             with temporary_settings({PREFECT_API_URL: f"http://me:secret@{where}", PREFECT_CLIENT_MAX_RETRIES: 0}):
                 status, said = deploy(capsys)
-            with pytest.raises(NotDeployed) as caught:
-                _make_pools(f"http://me:secret@{where}")
+                with pytest.raises(NotDeployed) as caught:
+                    _make_pools(f"http://me:secret@{where}")
         finally:
             server.shutdown()
             thread.join()
