@@ -61,7 +61,7 @@ class AreaOfInterest:
 def parse_aoi(text: str | os.PathLike[str]) -> AreaOfInterest:
     """The area that `text` names: `w,s,e,n` in degrees, or the path of a vector file of any CRS.
 
-    w > e means across the antimeridian. A file's shapes are united, made valid and reprojected.
+    w > e means across the antimeridian, where that is the shorter way. A file's shapes are united, made valid and reprojected.
     Raises InvalidQuery: not four numbers, out of range, no area, no such file, no CRS, nothing in it.
 
     >>> parse_aoi("15.2,45.2,16.2,45.9").bbox
@@ -86,6 +86,10 @@ def _from_box(text: str) -> BaseGeometry:
         raise InvalidQuery(f"area of interest {text!r} has no area: south must be below north, west differ from east")
     if west < east:
         return box(west, south, east, north)
+    if (width := 360 - west + east) > 180:
+        raise InvalidQuery(
+            f"area of interest {text!r} reaches across the 180th meridian and is {width:g} degrees wide: write west before east"
+        )
     halves = [box(west, south, 180, north), box(-180, south, east, north)]
     return MultiPolygon([half for half in halves if half.area > 0])
 

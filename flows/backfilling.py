@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from catalogs.errors import SourceUnavailable
+from catalogs.errors import CatalogError, SourceUnavailable
 from flows.backfill_request import BackfillRequest
 from flows.execution import check_once
 from flows.interrupts import check
@@ -91,6 +91,7 @@ def run_windows(
     stack = Stack.of(request)
     output = Path(request.output)
     ledger = Ledger(output, request.id)
+    known = ledger.record.exists()
     ledger.begin(request.stored().model_dump(mode="json"), [window.dates for window in windows])
     lines = []
     for number, window in enumerate(windows, 1):
@@ -100,8 +101,10 @@ def run_windows(
         before = ledger.latest().get(window.dates)
         try:
             run_window(request.window(window))
-        except (SourceUnavailable, PipelineError) as error:
+        except (CatalogError, PipelineError) as error:
             if not _may_pass(error):
+                if number == 1 and not known:
+                    ledger.forget()
                 raise
             tell(f"{place}{' '.join(str(error).split())}")
         line = _ended(ledger, window.dates, before)
@@ -132,8 +135,8 @@ def _ended(ledger: Ledger, window: str, before: WindowLine | None) -> WindowLine
     return line
 
 
-def _may_pass(error: SourceUnavailable | PipelineError) -> bool:
-    return isinstance(error, SourceUnavailable) or error.transient
+def _may_pass(error: CatalogError | PipelineError) -> bool:
+    return isinstance(error, SourceUnavailable) or (isinstance(error, PipelineError) and error.transient)
 
 
 def _told(line: WindowLine) -> str:

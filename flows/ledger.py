@@ -14,6 +14,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,6 +100,14 @@ class Ledger:
             write_document(self.record, document)
         except OSError as error:
             raise _unwritable(self.record, error) from error
+
+    def forget(self) -> None:
+        """Take away what `begin` and the first window left: nothing could be run."""
+        for path in (self.lines, self.record):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.record.parent.rmdir()
+            self.output.rmdir()
 
     def write(
         self, window: str, state: LineState, summary: RunSummary | None = None, *, reason: str = ""

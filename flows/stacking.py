@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,9 @@ class Stack:
         from pipeline.cube_store import CubeStore
 
         grid = AreaGrid.parse(request.grid, parse_aoi(request.aoi)) if request.grid is not None else None
+        there = next(folder for folder in (request.cube, *request.cube.absolute().parents) if folder.exists())
+        if not os.access(there, os.W_OK):
+            raise InvalidSettings(f"{request.cube}: no permission to write in {there}: choose another --cube")
         former = CubeStore(request.cube).record()
         if former is not None:
             CubeLayout.of_record(former).check_grid(request.cube, grid)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flows.ledger import Ledger, WindowScene, ledgers
-from pipeline.address import address
+from pipeline.address import address, output_url
+from pipeline.checksums import incomplete
 from pipeline.errors import InvalidSettings
 from pipeline.folders import STAGING
 from pipeline.journal import GOOD, Entry, latest
@@ -21,7 +22,7 @@ class SceneState:
 
     scene: str
     state: str
-    """As in the journal; `gone` where the journal says done and the product is no longer there."""
+    """As in the journal; `gone` where the journal says done and the product is no longer there, `damaged` where files of it are not."""
     time: str
     """UTC, ISO 8601; empty where there is no journal."""
     reason: str = ""
@@ -121,6 +122,7 @@ def read_state(output: Path) -> FolderState:
     scenes += [SceneState(name, "done", "", product=name) for name in sorted(published - known)]
     staged = output / STAGING
     unfinished = tuple(sorted(entry.name for entry in staged.iterdir() if entry.is_dir())) if staged.is_dir() else ()
+    scenes = [_as_found(output, scene) for scene in scenes]
     good = {scene.scene for scene in scenes if scene.good}
     backfills = tuple(BackfillState(ledger.id, tuple(_windows(ledger, published, good))) for ledger in kept)
     return FolderState(tuple(scenes), unfinished, backfills)
@@ -155,6 +157,15 @@ def _windows(ledger: Ledger, published: set[str], good: set[str]) -> Iterator[Wi
 
 def _why_left(scene: WindowScene) -> str:
     return f"{scene.state}: {scene.reason}" if not scene.product else "its product is not there any more; run again"
+
+
+def _as_found(output: Path, scene: SceneState) -> SceneState:
+    """`damaged` where files of the product are missing or cut. Objects of a bucket are not looked at one by one."""
+    if not scene.good or output_url(output) is not None:
+        return scene
+    item = storage_of(output).read_item(scene.product)
+    problems = incomplete(output / scene.product, item) if item is not None else []
+    return replace(scene, state="damaged", reason=f"{'; '.join(problems)}: run again") if problems else scene
 
 
 def _state(entry: Entry, published: set[str]) -> SceneState:

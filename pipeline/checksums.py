@@ -149,6 +149,21 @@ def verify(folder: Path, item: Mapping[str, Any], *, threads: int = 2, cache: Pa
     return differences(item, found, manifest.read_bytes() if MANIFEST in found else None)
 
 
+def incomplete(folder: Path, item: Mapping[str, Any]) -> list[str]:
+    """Files of the product in `folder` that are missing or of another size than its item says: what a look finds without reading them."""
+    problems = []
+    for asset in item["assets"].values():
+        name, size = _local(asset["href"]), asset.get("file:size")
+        if name is None:
+            continue
+        path = folder / name
+        if not path.exists():
+            problems.append(f"{name} is missing")
+        elif size is not None and path.is_file() and path.stat().st_size != size:
+            problems.append(f"{name} has {path.stat().st_size} of {size} bytes")
+    return problems
+
+
 def differences(item: Mapping[str, Any], found: Mapping[str, str], manifest: bytes | None) -> list[str]:
     """What is wrong with the files of a product, wherever they are; empty where all is well.
 

@@ -129,7 +129,9 @@ def _trained_on(document: Mapping[str, Any]) -> str:
 def leak_line(entry: Mapping[str, Any]) -> str:
     """One line for a checkpoint of the report that was trained on groups that it is scored on."""
     groups = entry["trained_on"]
-    return f"{entry['name']} was trained on {', '.join(groups)}: scores there say nothing of ground that it has not seen"
+    return (
+        f"{entry['name']} was trained on {', '.join(groups)}: scores there say nothing of ground that it has not seen"
+    )
 
 
 def _left_out(chips: Mapping[str, Any]) -> str:

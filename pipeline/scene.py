@@ -269,7 +269,7 @@ def _band(asset: BandAsset, header: Header, grids: dict[str, GeoBox], finest: Ba
     if not nests:
         raise InvalidScene(
             f"bands of different scenes: {asset.band} ({asset.href}: {_described(grid)}) "
-            f"does not nest in {finest.band} ({finest.href}: {_described(work)})"
+            f"does not nest in {finest.band} ({finest.href}: {_described(work)}); name the files of one scene, or other --bands"
         )
     own = header.nodata[asset.index - 1]
     usable = own is not None and float(own).is_integer() and 0 <= own <= np.iinfo(np.uint16).max
@@ -289,7 +289,9 @@ def _band(asset: BandAsset, header: Header, grids: dict[str, GeoBox], finest: Ba
 
 def _described(grid: GeoBox) -> str:
     transform = grid.transform
+    code = grid.crs.to_epsg() if grid.crs is not None else None
+    crs = f"EPSG:{code}" if code is not None else "no CRS" if grid.crs is None else "a CRS of its own"
     return (
-        f"{grid.crs}, {grid.shape[0]} x {grid.shape[1]} pixels of {transform.a:g}, "
+        f"{crs}, {grid.shape[0]} x {grid.shape[1]} pixels of {transform.a:g}, "
         f"origin {transform.c:.10g} {transform.f:.10g}"
     )

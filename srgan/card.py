@@ -91,6 +91,8 @@ def card_spec(card: Mapping[str, Any], file: Path) -> ModelSpec:
             f"checkpoint {file}: bad spec, margin: {spec.margin} is beyond any tile (0..{LARGEST_MARGIN}): "
             "made by another version?"
         )
+    if "version" not in content:
+        raise InvalidCheckpoint(f"checkpoint {file}: bad spec, version: it names none: made by another version?")
     return spec
 
 

@@ -27,6 +27,10 @@ def test_a_box_covers_its_own_degrees_and_no_others(west: float, south: float, e
         with pytest.raises(InvalidQuery, match="no area"):
             parse_aoi(text)
         return
+    if west > east and 360 + east - west > 180:
+        with pytest.raises(InvalidQuery, match="write west before east"):
+            parse_aoi(text)
+        return
     area = parse_aoi(text)
     width = east - west if west < east else 360 + east - west
     assert area.geometry.is_valid
@@ -54,7 +58,17 @@ def test_the_short_way_across_the_antimeridian() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1,2,3", "1,2,3,4,5", "181,0,182,1", "0,-91,1,1", "0,0,1,91", "1e400,0,1,1", "200,10,-170,20"]
+    "text",
+    [
+        "1,2,3",
+        "1,2,3,4,5",
+        "181,0,182,1",
+        "0,-91,1,1",
+        "0,0,1,91",
+        "1e400,0,1,1",
+        "200,10,-170,20",
+        "16.2,45.2,15.2,45.9",
+    ],
 )
 def test_boxes_that_are_none(text: str) -> None:
     with pytest.raises(InvalidQuery) as error:

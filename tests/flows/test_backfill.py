@@ -310,3 +310,22 @@ def test_a_window_of_which_a_product_was_removed_is_not_called_done(tmp_path: Pa
     (window,) = found.windows
     assert (window.state, window.scenes, window.done) == ("failed", 1, 0)
     assert "is not there any more" in window.reason
+
+
+def test_an_area_outside_every_scene_leaves_nothing_behind(area: Simulated, tmp_path: Path, decloud: Decloud) -> None:
+    far = ("--catalog", area.catalogue, "--aoi", "1,1,1.1,1.1", "--dates", area.dates)
+    ended = decloud("backfill", *far, "--output", tmp_path / "out", "--checkpoint", "identity")
+    assert ended.status == 2
+    assert "outside" in ended.error or "no scene" in ended.error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_cube_that_cannot_be_written_is_told_before_anything_is_done(
+    area: Simulated, tmp_path: Path, decloud: Decloud
+) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    ended = decloud(*backfill(area, tmp_path / "out", "--cube", tmp_path / "closed" / "cube.zarr"))
+    assert ended.status == 2
+    assert "no permission to write" in ended.error
+    assert not (tmp_path / "out").exists()

@@ -445,3 +445,20 @@ print("ENDED", status, [name for name in ("prefect", "torch", "geopandas") if na
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "ENDED 2 []" in told.stdout
+
+
+def test_ground_on_which_a_checkpoint_was_trained_is_told(pairs: Path, tmp_path: Path, decloud: Decloud) -> None:
+    frame = PairTable.read(pairs).frame
+    groups = sorted(set(frame["group"][frame["split"] == "train"]))
+    card = {
+        "training": {"data": f"train: 9 clear dates of {', '.join((*groups, 'others'))}; val: 1 clear dates of more"}
+    }
+    leaky = save_checkpoint(tmp_path / "leaky.safetensors", lively(SPEC), card)
+    ended = decloud(*command(pairs, leaky, tmp_path / "out", "--split", "train"))
+    assert ended.status == 0
+    line = f"leaky was trained on {', '.join(groups)}: scores there say nothing of ground that it has not seen"
+    assert f"warning: {line}" in ended.out.splitlines()
+    report = report_of(tmp_path / "out")
+    jsonschema.validate(report, schema())
+    assert report["checkpoint"]["trained_on"] == groups
+    assert line in (tmp_path / "out" / "report.html").read_text()

@@ -111,6 +111,21 @@ def test_a_product_that_was_removed_is_not_called_done(scene: MadeScene, tmp_pat
     assert "gone: its product is not there any more" in ended.out
 
 
+def test_a_product_that_lacks_a_file_is_not_called_done_and_run_mends_it(
+    scene: MadeScene, tmp_path: Path, decloud: Decloud
+) -> None:
+    output = tmp_path / "out"
+    made = decloud(*scene.arguments(output, "--quiet", "--json")).document["scenes"][0]["product"]
+    folder = Path(made).parent
+    (folder / "B02.tif").unlink()
+    (folder / "B03.tif").write_bytes((folder / "B03.tif").read_bytes()[:-1])
+    ended = decloud("status", output)
+    assert ended.status == 1
+    assert "damaged: B02.tif is missing; B03.tif has " in ended.out
+    assert decloud(*scene.arguments(output, "--quiet")).status == 0
+    assert decloud("status", output).status == 0
+
+
 def test_products_without_a_journal_are_seen(scene: MadeScene, tmp_path: Path, decloud: Decloud) -> None:
     output = tmp_path / "out"
     decloud(*scene.arguments(output, "--quiet"))

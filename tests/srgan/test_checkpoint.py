@@ -150,6 +150,14 @@ def test_other_bands(saved):
         load_checkpoint(saved)
 
 
+def test_a_spec_without_its_version(saved):
+    spec = SPEC.model_dump(mode="json")
+    del spec["version"]
+    resign(saved, spec=spec)
+    with pytest.raises(InvalidCheckpoint, match="bad spec, version: it names none"):
+        load_checkpoint(saved)
+
+
 @pytest.mark.parametrize("change", [{"version": SPEC.version + 1}, {"widths": [8, 8]}, {"margin": -1}, {"name": ""}])
 def test_a_bad_spec(saved, change):
     resign(saved, spec=SPEC.model_dump(mode="json") | change)
