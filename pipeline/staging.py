@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.block import BlockResult
 from pipeline.errors import WriteFailed
+from pipeline.npz import read_arrays
 
 _blocks = logging.getLogger("declouder.blocks")
 """Told of every block that is done; outside our packages' loggers, as it comes from threads that know of no run."""
@@ -53,8 +54,7 @@ class Staging:
         """The block, or None where it is not there or was damaged (it is then computed again)."""
         path = self.path(rows, cols)
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
+            arrays = read_arrays(path)
         except FileNotFoundError:
             return None
         except (zipfile.BadZipFile, ValueError, EOFError, OSError):

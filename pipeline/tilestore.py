@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import WriteFailed
+from pipeline.npz import read_arrays
 from pipeline.tiling import Tile
 
 Run = Callable[[Sequence[Tile]], Iterator[npt.NDArray[np.float32]]]
@@ -113,8 +114,7 @@ class TileStore:
 
     def _load(self, tile: Tile) -> npt.NDArray[np.float32] | None:
         try:
-            with self._path(tile).open("rb") as file:
-                stored: npt.NDArray[np.float32] = np.load(file, allow_pickle=False)["result"]
+            stored: npt.NDArray[np.float32] = read_arrays(self._path(tile))["result"]
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
             return None
         return stored if stored.dtype == np.float32 and stored.shape[1:] == (tile.size, tile.size) else None

@@ -59,7 +59,7 @@ def test_the_test_catalogue_by_file_and_by_folder(shared_data: Path) -> None:
         (Query(CROATIA, *parse_dates("2023-08-15")), FIVE[2:3]),
         (Query(CROATIA, *parse_dates("2023-09-01/..")), []),
         (Query(parse_aoi("17,45,18,46")), []),
-        (Query(parse_aoi("170,45,15.1,46")), FIVE),
+        (Query(parse_aoi("-170,45,15.1,46")), FIVE),
         (Query(tile="33TWL"), FIVE),
         (Query(tile="t33twl"), FIVE),
         (Query(tile="33TVL"), []),

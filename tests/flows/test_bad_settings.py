@@ -117,7 +117,7 @@ def test_settings_that_fit_no_scene_are_refused_before_any(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    card = {"spec": {"name": "x", "margin": 64, "widths": [8, 16, 24, 32, 40, 48], "depths": [1] * 6}}
+    card = {"spec": {"name": "x", "version": 2, "margin": 64, "widths": [8, 16, 24, 32, 40, 48], "depths": [1] * 6}}
     Path("card.json").write_text(json.dumps(card))
     Path("card.safetensors").write_bytes(b"")
     given = ["card.safetensors" if part == "card" else part for part in options]
