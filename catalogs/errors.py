@@ -6,6 +6,9 @@ from __future__ import annotations
 class CatalogError(Exception):
     """Base of every error that `catalogs` raises on purpose."""
 
+    transient: bool = False
+    """Whether doing the same again may help."""
+
 
 class InvalidQuery(CatalogError):
     """The area, the dates or a name in the query is wrong: another call is needed, a retry will not help."""
@@ -17,3 +20,5 @@ class InvalidItem(CatalogError):
 
 class SourceUnavailable(CatalogError):
     """A catalogue did not answer, or not in time: a retry may help."""
+
+    transient = True

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from catalogs.errors import CatalogError, SourceUnavailable
+from catalogs.errors import CatalogError
 from flows.backfill_request import BackfillRequest
 from flows.execution import check_once
 from flows.interrupts import check
@@ -102,7 +102,7 @@ def run_windows(
         try:
             run_window(request.window(window))
         except (CatalogError, PipelineError) as error:
-            if not _may_pass(error):
+            if not error.transient:
                 if number == 1 and not known:
                     ledger.forget()
                 raise
@@ -133,10 +133,6 @@ def _ended(ledger: Ledger, window: str, before: WindowLine | None) -> WindowLine
     if line.state == "running":
         return ledger.write(window, "interrupted", reason="its process ended before it was done; run again")
     return line
-
-
-def _may_pass(error: CatalogError | PipelineError) -> bool:
-    return isinstance(error, SourceUnavailable) or (isinstance(error, PipelineError) and error.transient)
 
 
 def _told(line: WindowLine) -> str:

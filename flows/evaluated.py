@@ -10,7 +10,7 @@ from typing import Any
 from catalogs.pair_columns import QUALITIES
 from flows.evaluate_bounds import Bound, Verdict, judge, widest
 from pipeline.report_methods import METRICS, Methods, overall
-from pipeline.report_page import leak_line
+from pipeline.report_page import leaks
 
 SHOWN = ("psnr", "ssim_valid", "cc", "rmse")
 """Scores of the checkpoint that are printed, over all pixels."""
@@ -153,9 +153,7 @@ def summarised(
         methods=methods.order,
         scores=scores,
         verdicts=tuple(judge(document, bound) for bound in bounds),
-        leaks=tuple(
-            leak_line(entry) for entry in (document["checkpoint"], *document["compared"]) if entry.get("trained_on")
-        ),
+        leaks=leaks(document),
         scenes=tuple(_scene(scene) for scene in document["scenes"]),
         seconds=float(document["seconds"] or 0.0),
         **more,

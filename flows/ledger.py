@@ -119,19 +119,18 @@ class Ledger:
         )  # fmt: skip
         run, problems = ("", ()) if summary is None else (summary.run, summary.problems)
         line = WindowLine(now, window, state, run, found, tuple(map(plain, problems)), plain(reason))
+        return self._append(line)
+
+    def repeat(self, line: WindowLine) -> None:
+        """Append what a former line says as of now: nothing has changed. Raises WriteFailed."""
+        self._append(replace(line, time=datetime.now(UTC).isoformat(timespec="milliseconds")))
+
+    def _append(self, line: WindowLine) -> WindowLine:
         try:
             append_line(self.lines, asdict(line))
         except OSError as error:
             raise _unwritable(self.lines, error) from error
         return line
-
-    def repeat(self, line: WindowLine) -> None:
-        """Append what a former line says as of now: nothing has changed. Raises WriteFailed."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        try:
-            append_line(self.lines, asdict(replace(line, time=now)))
-        except OSError as error:
-            raise _unwritable(self.lines, error) from error
 
     def latest(self) -> dict[str, WindowLine]:
         """Window -> its last readable line; one that was cut by a crash is passed over."""

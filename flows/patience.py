@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
-from catalogs.errors import SourceUnavailable
+from catalogs.errors import CatalogError
 from pipeline.errors import PipelineError
 
 P = ParamSpec("P")
@@ -21,14 +21,9 @@ FIRST_WAIT = 10.0
 """Seconds before the first retry; each further wait is twice as long, and up to half as long again by chance."""
 
 
-def may_help(error: object) -> bool:
-    """Whether doing again what ended in this error may help: the world may play along the next time."""
-    return isinstance(error, SourceUnavailable) or (isinstance(error, PipelineError) and error.transient)
-
-
 def may_pass(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's names
-    """`may_help` for the error that `state` holds."""
-    return may_help(state.data)
+    """Whether doing the same again may help; `state` holds the error."""
+    return isinstance(state.data, CatalogError | PipelineError) and state.data.transient
 
 
 def patient_task(

@@ -60,7 +60,7 @@ class Stack:
         from pipeline.cube_store import CubeStore
 
         grid = AreaGrid.parse(request.grid, parse_aoi(request.aoi)) if request.grid is not None else None
-        there = next(folder for folder in (request.cube, *request.cube.absolute().parents) if folder.exists())
+        there = next(folder for folder in request.cube.absolute().parents if folder.exists())
         if not os.access(there, os.W_OK):
             raise InvalidSettings(f"{request.cube}: no permission to write in {there}: choose another --cube")
         former = CubeStore(request.cube).record()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from flows.ledger import Ledger, WindowScene, ledgers
 from pipeline.address import address, output_url
@@ -12,7 +13,6 @@ from pipeline.checksums import incomplete
 from pipeline.errors import InvalidSettings
 from pipeline.folders import STAGING
 from pipeline.journal import GOOD, Entry, latest
-from pipeline.publish import published_items
 from pipeline.storage import storage_of
 
 
@@ -110,9 +110,12 @@ class FolderState:
 
 def read_state(output: Path) -> FolderState:
     """Look at a product folder. Raises InvalidSettings where it is none."""
-    if not storage_of(output).bring():
+    storage = storage_of(output)
+    if not storage.bring():
         raise InvalidSettings(f"{address(output)}: no such folder; name the --output of a run")
-    journal, published = latest(output), set(published_items(output))
+    journal = latest(output)
+    items = {name: item for name in storage.names() if (item := storage.read_item(name)) is not None}
+    published = set(items)
     kept = ledgers(output)
     if not journal and not published and not kept:
         raise InvalidSettings(f"{address(output)}: holds no run and no product; name the --output of a run")
@@ -122,7 +125,9 @@ def read_state(output: Path) -> FolderState:
     scenes += [SceneState(name, "done", "", product=name) for name in sorted(published - known)]
     staged = output / STAGING
     unfinished = tuple(sorted(entry.name for entry in staged.iterdir() if entry.is_dir())) if staged.is_dir() else ()
-    scenes = [_as_found(output, scene) for scene in scenes]
+    if output_url(output) is None:
+        # Objects of a bucket are not looked at one by one.
+        scenes = [_as_found(output, scene, items) for scene in scenes]
     good = {scene.scene for scene in scenes if scene.good}
     backfills = tuple(BackfillState(ledger.id, tuple(_windows(ledger, published, good))) for ledger in kept)
     return FolderState(tuple(scenes), unfinished, backfills)
@@ -159,12 +164,11 @@ def _why_left(scene: WindowScene) -> str:
     return f"{scene.state}: {scene.reason}" if not scene.product else "its product is not there any more; run again"
 
 
-def _as_found(output: Path, scene: SceneState) -> SceneState:
-    """`damaged` where files of the product are missing or cut. Objects of a bucket are not looked at one by one."""
-    if not scene.good or output_url(output) is not None:
+def _as_found(output: Path, scene: SceneState, items: Mapping[str, Mapping[str, Any]]) -> SceneState:
+    """`damaged` where files of the product are missing or cut."""
+    if not scene.good:
         return scene
-    item = storage_of(output).read_item(scene.product)
-    problems = incomplete(output / scene.product, item) if item is not None else []
+    problems = incomplete(output / scene.product, items[scene.product])
     return replace(scene, state="damaged", reason=f"{'; '.join(problems)}: run again") if problems else scene
 
 

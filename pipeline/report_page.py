@@ -119,18 +119,15 @@ def _count(number: int, noun: str) -> str:
 
 def _trained_on(document: Mapping[str, Any]) -> str:
     """What was trained on the ground that it is scored on."""
-    return "".join(
-        f'<div class="warning">{escape(leak_line(entry))}</div>'
-        for entry in (document["checkpoint"], *document["compared"])
-        if entry.get("trained_on")
-    )
+    return "".join(f'<div class="warning">{escape(line)}</div>' for line in leaks(document))
 
 
-def leak_line(entry: Mapping[str, Any]) -> str:
-    """One line for a checkpoint of the report that was trained on groups that it is scored on."""
-    groups = entry["trained_on"]
-    return (
+def leaks(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """A line for each checkpoint of a report that was trained on groups on which it is scored."""
+    return tuple(
         f"{entry['name']} was trained on {', '.join(groups)}: scores there say nothing of ground that it has not seen"
+        for entry in (document["checkpoint"], *document["compared"])
+        if (groups := entry.get("trained_on"))
     )
 
 

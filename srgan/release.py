@@ -47,5 +47,5 @@ def trained_on(card: Mapping[str, Any]) -> set[str]:
     """
     training = card.get("training")
     told = str(training.get("data", "")) if isinstance(training, Mapping) else ""
-    (part,) = [part for part in told.split("; ") if part.startswith("train: ")] or [""]
+    part = next((part for part in told.split("; ") if part.startswith("train: ")), "")
     return set(filter(None, part.partition(" clear dates of ")[2].split(", ")))
