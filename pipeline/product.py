@@ -98,7 +98,9 @@ class ProductRecord:
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Dates that could not serve as references -> why."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Stage -> seconds that it took."""
+    """Stage -> seconds that it was busy; stages overlap. `total`: wall time of the scene."""
+    limit: str = ""
+    """The stage that took the largest share of the wall time; empty where nobody measured it."""
     recipe: str = ""
     """The run key without the other dates, 64 hexadecimal digits."""
     predecessor: str | None = None

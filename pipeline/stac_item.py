@@ -107,6 +107,8 @@ def _properties(record: ProductRecord, source: Mapping[str, Any]) -> dict[str, A
         "declouder:bands_left_out": dict(record.source.left_out),
         "declouder:seconds": {stage: round(value, 2) for stage, value in record.seconds.items()},
     }
+    if record.limit:
+        kept["declouder:limit"] = record.limit
     if record.recipe:
         kept["declouder:recipe"] = record.recipe
     if record.source.cloud_cover is not None:

@@ -194,6 +194,14 @@ def test_a_published_item_is_valid_and_true_of_its_files(tmp_path, style):
         assert item.assets["zarr"].roles == ["data"]
 
 
+def test_times_of_stages_are_told_and_which_was_the_limit():
+    """An item of a product whose stages nobody timed says nothing of a limit."""
+    timed = build_item(record(seconds={"network": 18.2345, "total": 24.6}, limit="network"))["properties"]
+    assert timed["declouder:seconds"] == {"network": 18.23, "total": 24.6}
+    assert timed["declouder:limit"] == "network"
+    assert "declouder:limit" not in build_item(record())["properties"]
+
+
 def test_rules_of_extensions_are_enforced():
     """The stand-ins for the schemas find what is wrong: else the test above shows nothing."""
     good = build_item(record())
