@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from flows.backfilling import BackfillSummary, count_states
 from flows.scene_log import plain
 from flows.summary import SHOWN, RunSummary, SceneSummary, shares_shown
+from flows.times import StageTimes, seconds
 from pipeline.publish import read_file
 
 
@@ -33,6 +34,7 @@ def publish_run(summary: RunSummary) -> None:
                 else {}
             ),
             "seam": None if scene.figures.seam_score is None else float(scene.figures.seam_score),
+            "limit": scene.figures.times.limit,
             "product": scene.product,
             "reason": plain(scene.reason),
         }
@@ -73,12 +75,22 @@ def scene_page(scene: SceneSummary) -> str:
         lines += [f"| {name} | {share} |" for name, share in shares_shown(scene.figures).items()]
         if scene.figures.seam_score is not None:
             lines += [f"| seam score | {scene.figures.seam_score:.2f} |"]
-        lines += ["", f"Product: `{scene.product}`", ""]
+        lines += ["", f"Product: `{scene.product}`", "", *_times(scene.figures.times)]
     if scene.figures.thumbnail:
         # Pictures live in Prefect's database, so only the small one goes there.
         picture = base64.b64encode(read_file(scene.figures.thumbnail)).decode("ascii")
         lines += [f"![before and after](data:image/png;base64,{picture})", ""]
     return "\n".join(lines)
+
+
+def _times(times: StageTimes) -> list[str]:
+    """A table of the stages; nothing where nobody timed them."""
+    if not times.stages:
+        return []
+    rows = [f"| {stage} | {seconds(value)} |" for stage, value in times.stages.items()]
+    total = [f"| wall time | {seconds(times.total)} |"] if times.total is not None else []
+    end = [f"Stages overlap; {times.said}.", ""] if times.said else []
+    return ["| stage | s |", "|---|---:|", *rows, *total, "", *end]
 
 
 def artifact_key(text: str) -> str:

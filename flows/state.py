@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from flows.ledger import Ledger, WindowScene, ledgers
+from flows.times import StageTimes
 from pipeline.address import address, output_url
 from pipeline.checksums import incomplete
 from pipeline.errors import InvalidSettings
@@ -29,6 +30,8 @@ class SceneState:
     product: str = ""
     run: str = ""
     """Id of the run that it was in last."""
+    times: StageTimes = field(default_factory=StageTimes)
+    """Where the time of the run that made the product went."""
 
     @property
     def good(self) -> bool:
@@ -128,6 +131,7 @@ def read_state(output: Path) -> FolderState:
     if output_url(output) is None:
         # Objects of a bucket are not looked at one by one.
         scenes = [_as_found(output, scene, items) for scene in scenes]
+    scenes = [_timed(scene, items) for scene in scenes]
     good = {scene.scene for scene in scenes if scene.good}
     backfills = tuple(BackfillState(ledger.id, tuple(_windows(ledger, published, good))) for ledger in kept)
     return FolderState(tuple(scenes), unfinished, backfills)
@@ -170,6 +174,12 @@ def _as_found(output: Path, scene: SceneState, items: Mapping[str, Mapping[str, 
         return scene
     problems = incomplete(output / scene.product, items[scene.product])
     return replace(scene, state="damaged", reason=f"{'; '.join(problems)}: run again") if problems else scene
+
+
+def _timed(scene: SceneState, items: Mapping[str, Mapping[str, Any]]) -> SceneState:
+    """The same with the times that the product's item holds, where there is one."""
+    properties = items.get(scene.product, {}).get("properties")
+    return replace(scene, times=StageTimes.of(properties)) if isinstance(properties, Mapping) else scene
 
 
 def _state(entry: Entry, published: set[str]) -> SceneState:

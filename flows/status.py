@@ -37,6 +37,9 @@ def status(
             "--retry-failed", help="Run what failed or was interrupted again, with the parameters of its run."
         ),
     ] = False,
+    times: Annotated[  # noqa: FBT002
+        bool, typer.Option("--times", help="Show too where the time of each scene went; --json always holds it.")
+    ] = False,
     json: options.Json = False,  # noqa: FBT002
     quiet: options.Quiet = False,  # noqa: FBT002
     debug: options.Debug = False,  # noqa: FBT002, ARG001 - looked at by `main`
@@ -60,6 +63,8 @@ def status(
         )
     else:
         _print(state)
+        if times:
+            _print_times(state)
     raise typer.Exit(0 if state.good else 1)
 
 
@@ -83,6 +88,16 @@ def _retry(folder: Path, state: FolderState, *, quiet: bool) -> None:
             )
         with told(folder):
             run_directly(request.model_copy(update={"only": scenes}), quiet=quiet)
+
+
+def _print_times(state: FolderState) -> None:
+    from flows.tables import print_times
+
+    timed = [scene for scene in state.scenes if scene.times.stages]
+    if not timed:
+        sys.stdout.write("no product says where its time went: older versions did not measure it\n")
+        return
+    print_times([(scene.scene, scene.times) for scene in timed])
 
 
 def _print(state: FolderState) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flows.times import StageTimes
 from pipeline.address import address
 from pipeline.journal import GOOD
 
@@ -31,6 +32,8 @@ class Figures:
     """Why none of the other dates was used, where there were some."""
     run_key: str = ""
     """64 hexadecimal digits."""
+    times: StageTimes = field(default_factory=StageTimes)
+    """Where the time of the run that made it went."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class SceneSummary:
             return f"unchanged: {self.product} was made by the same run before"
         shares = ", ".join(f"{name} {share}" for name, share in shares_shown(self.figures).items() if share != "0 %")
         remark = f"; {self.figures.remark}" if self.figures.remark else ""
-        return f"done in {self.seconds:.1f} s: {shares}{remark}"
+        limit = f" ({self.figures.times.said})" if self.figures.times.said else ""
+        return f"done in {self.seconds:.1f} s{limit}: {shares}{remark}"
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def summarize(outcome: SceneOutcome, name: str) -> SceneSummary:
         address(product.folder / thumbnail) if thumbnail else "",
         _unused(product.item["properties"]),
         str(product.item["properties"].get("declouder:run_key", "")),
+        StageTimes.of(product.item["properties"]),
     )
     return SceneSummary(
         outcome.scene, name, outcome.state, outcome.reason, outcome.seconds, address(product.path), figures

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows.summary import SHOWN, RunSummary, shares_shown
+from flows.times import StageTimes, ordered, seconds
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,6 +62,20 @@ def print_run(summary: RunSummary) -> None:
         elif scene.figures.remark:
             sys.stdout.write(f"{scene.name}: {scene.figures.remark}\n")
     sys.stdout.write(summary.headline + "\n")
+
+
+def print_times(scenes: Sequence[tuple[str, StageTimes]]) -> None:
+    """Seconds of each stage of each scene, and the stage that was the limit. Stages overlap."""
+    stages = ordered(stage for _, times in scenes for stage in times.stages)
+    columns = tuple(f"{stage} s" for stage in stages)
+    print_table(
+        ("scene", *columns, "wall s", "limit"),
+        (
+            (name, *(seconds(times.stages.get(stage)) for stage in stages), seconds(times.total), times.limit)
+            for name, times in scenes
+        ),
+        right=(*columns, "wall s"),
+    )
 
 
 def print_reason(scene: str, state: str, reason: str) -> None:
