@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import pystac
 from shapely.geometry import box, mapping
 from shapely.geometry.base import BaseGeometry
 
@@ -122,6 +121,8 @@ def tile_of(item: Mapping[str, Any]) -> str | None:
 
 def _parsed(stac: Mapping[str, Any], where: str) -> dict[str, Any]:
     """A copy of `stac` with all that an item must have, brought to STAC 1.1 where it is older than 1.0."""
+    import pystac  # a run of local files does without
+
     if stac.get("type") != "Feature" or not isinstance(stac.get("assets"), dict):
         raise InvalidItem(f"{where}: is no STAC item (type {stac.get('type')!r}, or no assets)")
     for key, asset in stac["assets"].items():

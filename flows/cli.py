@@ -21,6 +21,7 @@ from types import FrameType
 import typer
 
 from flows import backfill, demo, evaluate, export, interrupts, pairs, plan, run, status, train_command
+from flows.imports import unused_left_out
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, interrupts.STATUS
 
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (this process's own if None) and return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     interrupts.forget()
-    with _one_line_warnings(), _logged(debug="--debug" in given), _interruptible():
+    with _one_line_warnings(), _logged(debug="--debug" in given), _interruptible(), unused_left_out():
         try:
             result = app(args=given, prog_name="decloud", standalone_mode=False)
         except KeyboardInterrupt:
