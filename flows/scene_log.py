@@ -46,16 +46,16 @@ class SceneLog:
     def scene(self, number: int, count: int, name: str) -> Progress:
         """As in `Watcher`."""
         self._tell(stage="begin", place=f"{number}/{count}", label=name)
-        stage, last = "", 0.0
+        # Stages overlap: tiles are restored while stripes are written.
+        last: dict[str, float] = {}
 
-        def tell(now_at: str, done: int, total: int) -> None:
-            nonlocal stage, last
+        def tell(stage: str, done: int, total: int) -> None:
             now = self._clock()
-            if now_at != stage:
-                stage, last = now_at, now
+            if stage not in last:
+                last[stage] = now
                 self._tell(stage=stage)
-            elif done and now - last >= EVERY:
-                last = now
+            elif done and now - last[stage] >= EVERY:
+                last[stage] = now
                 self._tell(stage=stage, done=done, total=total)
 
         return tell

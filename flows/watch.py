@@ -1,21 +1,20 @@
-"""`Watcher`: who is told how far a run is. A bar on a terminal, plain lines elsewhere, log lines in a flow."""
+"""`Watcher`: who is told how far a run is. A bar on a terminal (`flows.bar`), plain lines elsewhere, log lines in a flow."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
-from pipeline.progress import Progress, silent
-
-if TYPE_CHECKING:
-    import rich.progress
+from flows.stages import Run, clock_time
+from pipeline.progress import PLAN, UNITS, Progress, silent
 
 EVERY = 5.0
-"""Seconds between two plain lines about the same stage."""
+"""Seconds between two plain lines about how far a stage is."""
 
 
 class Watcher(Protocol):
@@ -58,113 +57,79 @@ class Silent:
 
 
 class Lines:
-    """A line when a stage begins, and every few seconds with rate and time left."""
+    """A line when a stage begins, and every few seconds how far it is."""
 
     def __init__(self, write: Callable[[str], None] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """write: where a line goes, standard error if None. clock: seconds."""
         self._write = write or _to_stderr
         self._clock = clock
-        self._place = ""
+        self._run = Run(clock)
+        self._place, self._last = "", 0.0
+        self._lock = threading.RLock()
+        self._over = threading.Event()
+        self._beat = threading.Thread(target=self._while_nothing_is_told, name="lines", daemon=True)
 
     def __enter__(self) -> Self:
+        self._beat.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        return None
+        self._over.set()
+        self._beat.join()
 
     def scene(self, number: int, count: int, name: str) -> Progress:
         """As in `Watcher`."""
         self._place = f"[{number}/{count}] {name}: "
-        return _Stages(self._place, self._write, self._clock)
-
-    def ended(self, line: str) -> None:
-        """As in `Watcher`."""
-        self._write(self._place + line)
-
-
-class _Stages:
-    """The plain lines of one scene."""
-
-    def __init__(self, place: str, write: Callable[[str], None], clock: Callable[[], float]) -> None:
-        self._place, self._write, self._clock = place, write, clock
-        self._stage, self._start, self._last = "", 0.0, 0.0
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        now = self._clock()
-        if stage != self._stage:
-            self._stage, self._start, self._last = stage, now, now
-            self._write(f"{self._place}{stage}")
-        elif done and now - self._last >= EVERY:
-            self._last = now
-            self._write(f"{self._place}{stage} {rate(done, total, now - self._start)}")
-
-
-class Bar:
-    """A bar for the scenes and one for the stage of the current scene, on standard error."""
-
-    def __init__(self, of: str = "scenes") -> None:
-        """of: what the first bar counts."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._scenes: rich.progress.TaskID | None = None
-        self._stage: rich.progress.TaskID | None = None
-        self._of, self._place = of, ""
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def scene(self, number: int, count: int, name: str) -> Progress:
-        """As in `Watcher`."""
-        if self._scenes is None:
-            self._scenes = self._bar.add_task(self._of, total=count, rate="")
-        self._bar.update(self._scenes, completed=number - 1)
-        self._place = f"[{number}/{count}] {name}: "
-        begun: dict[str, float] = {}
+        stages = self._run.scene(number, count)
 
         def tell(stage: str, done: int, total: int) -> None:
-            now = time.monotonic()
-            if stage not in begun:
-                begun[stage] = now
-                if self._stage is not None:
-                    self._bar.remove_task(self._stage)
-                self._stage = self._bar.add_task(f"{name}  {stage}", total=total, rate="")
-            if self._stage is not None:
-                seconds = now - begun[stage]
-                speed = f"{done / seconds:.1f}/s" if done and seconds > 0 else ""
-                self._bar.update(self._stage, completed=done, total=total, rate=speed)
+            with self._lock:
+                if not stages.tell(stage, done, total):
+                    self._perhaps()
+                elif stage == PLAN:
+                    self._say(f"{done} of {total} tiles need the network")
+                else:
+                    self._say(stage if total == 1 else f"{stage}, {total} {UNITS.get(stage, 'steps')}")
 
         return tell
 
     def ended(self, line: str) -> None:
         """As in `Watcher`."""
-        self._bar.console.print(self._place + line, markup=False, highlight=False, soft_wrap=True)
-        if self._stage is not None:
-            self._bar.remove_task(self._stage)
-            self._stage = None
-        if self._scenes is not None:
-            self._bar.advance(self._scenes)
+        with self._lock:
+            self._run.end()
+            left = self._run.left()
+            more = self._run.count - self._run.ended
+            rest = f" ({more} to go, about {clock_time(left)})" if more and left is not None else ""
+            self._say(line + rest)
+
+    def _perhaps(self) -> None:
+        """Say how far it is, where the last line is old enough: a stage that counts nothing is spoken of ever more seldom."""
+        stage = self._run.stages.current() if self._run.stages is not None else None
+        now = self._clock()
+        if stage is None or stage.ended:
+            return
+        if now - self._last >= (EVERY if stage.counted else max(EVERY, (now - stage.begun) / 3)):
+            self._say(stage.said(now))
+
+    def _say(self, line: str) -> None:
+        self._last = self._clock()
+        self._write(self._place + line)
+
+    def _while_nothing_is_told(self) -> None:
+        while not self._over.wait(1.0):
+            with self._lock:
+                self._perhaps()
 
 
 def watcher(*, quiet: bool = False, of: str = "scenes") -> Watcher:
     """The watcher that fits: nobody, a bar on a terminal, else plain lines. of: what is counted."""
     if quiet:
         return Silent()
-    return Bar(of) if sys.stderr.isatty() else Lines()
+    if not sys.stderr.isatty():
+        return Lines()
+    from flows.bar import Bar
+
+    return Bar(of)
 
 
 def rate(done: int, total: int, seconds: float) -> str:

@@ -17,7 +17,6 @@ import rasterio
 
 from catalogs.query import Query
 from catalogs.search import search
-from flows.watch import Lines, rate
 from pipeline.simulation.simulate import Simulated
 from tests.flows.conftest import BANDS, Decloud, MadeScene, area_run
 
@@ -57,7 +56,7 @@ def test_people_get_a_table_with_shares_seam_and_path(scene: MadeScene, tmp_path
     for word in ("scene", "state", "observed", "generated", "seam", "33UWP 2023-08-10", "done", "1 scene: 1 done"):
         assert word in ended.out
     assert str(tmp_path / "out") in ended.out
-    assert "[1/1] 33UWP 2023-08-10: mask and references" in ended.err.splitlines()
+    assert "[1/1] 33UWP 2023-08-10: restore" in ended.err
     assert "done in" in ended.err
     quiet = decloud(*scene.arguments(tmp_path / "out", "--quiet"))
     assert quiet.err == ""
@@ -210,25 +209,6 @@ def test_zarr_holds_the_same_pixels(area: Simulated, tmp_path: Path, decloud: De
     group = next(a["href"] for k, a in item["assets"].items() if a["href"].endswith("/B04")).rsplit("/", 1)[0]
     with xr.open_zarr(folder / group, mask_and_scale=False) as opened:
         np.testing.assert_array_equal(opened["B04"].to_numpy(), expected)
-
-
-def test_plain_lines_come_at_each_stage_and_then_now_and_again() -> None:
-    now = 0.0
-    lines: list[str] = []
-    watcher = Lines(lines.append, clock=lambda: now)
-    with watcher:
-        tell = watcher.scene(2, 3, "33UWP 2023-08-10")
-        tell("mask", 0, 1)
-        tell("restore", 0, 100)
-        for step in range(1, 101):
-            now = step * 0.2
-            tell("restore", step, 100)
-        watcher.ended("done in 20 s")
-    assert lines[0] == "[2/3] 33UWP 2023-08-10: mask"
-    assert lines[1] == "[2/3] 33UWP 2023-08-10: restore"
-    assert lines[2] == "[2/3] 33UWP 2023-08-10: restore 25/100, 5.0/s, 0:00:15 left"
-    assert len(lines) == 2 + 4 + 1
-    assert rate(0, 10, 0.0) == "0/10"
 
 
 def test_a_terminal_gets_a_bar_that_leaves_nothing_but_the_results(scene: MadeScene, tmp_path: Path) -> None:
