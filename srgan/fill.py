@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srgan.layers import enlarge
+from srgan.present import Channels, chosen, widened
+from srgan.spec import BANDS
 
 LEVELS = 5
 CALM = 4
@@ -32,6 +34,9 @@ RINGS = (3, 2, 1)
 ENOUGH, ENOUGH_COARSE, ENOUGH_AROUND = 0.25, 0.02, 0.036
 """Share of known pixels from which a cell needs no other value: inside the pyramid, at its coarsest level; and around that, in cells."""
 
+SMALL = 64
+"""Height and width together, pixels, up to which a map is small to torch's bilinear enlargement."""
+
 
 class Guess(NamedTuple):
     """A first guess and what it rests on."""
@@ -43,24 +48,30 @@ class Guess(NamedTuple):
 
 
 def first_guess(
-    image: Tensor, clear: Tensor, references: Tensor, reference_valid: Tensor, days: Tensor, default: Tensor
+    image: Tensor,
+    clear: Tensor,
+    references: Tensor,
+    reference_valid: Tensor,
+    days: Tensor,
+    default: Tensor,
+    channels: Channels = None,
 ) -> Guess:
     """Fill what is not clear in `image`.
 
     `image` (B, C, H, W) and `clear` (B, 1, H, W) 0..1, finite everywhere; `references` (B, T, C, H, W), finite, and
-    `reference_valid` (B, T, 1, H, W) 0 or 1; `days` (B, T); `default` (B, C, 1, 1).
+    `reference_valid` (B, T, 1, H, W) 0 or 1; `days` (B, T); `default` (B, C, 1, 1). channels: numbers of the C bands, where it is not all 13.
     """
-    moved = references + drift(references, reference_valid, image, clear)
+    moved = references + drift(references, reference_valid, image, clear, channels)
     other, support = mean_reference(moved, reference_valid, days, image)
     # Clear pixels of the scene itself lead; references take part in the surroundings of what they do not cover.
     weight = clear + (1 - clear) * support
     known = clear * image + (1 - clear) * support * other
-    surroundings = push_pull(known, weight, default)
+    surroundings = push_pull(known, weight, default, channels)
     fill = torch.where(support > 0, other, surroundings)
     return Guess(clear * image + (1 - clear) * fill, support)
 
 
-def drift(references: Tensor, valid: Tensor, image: Tensor, clear: Tensor) -> Tensor:
+def drift(references: Tensor, valid: Tensor, image: Tensor, clear: Tensor, channels: Channels = None) -> Tensor:
     """How far the scene is from each reference, known where both are clear and spread from there, (B, T, C, H, W).
 
     0 where nothing clear is near. In cells of `CALM` pixels, so that no single pixel at a cloud's rim leads. Less of it where little
@@ -72,9 +83,10 @@ def drift(references: Tensor, valid: Tensor, image: Tensor, clear: Tensor) -> Te
     weight = valid * clear[:, None]
     apart = (image[:, None] - references).clamp(-DARKER, BRIGHTER) * weight
     cells, weights = (F.avg_pool2d(part.flatten(0, 1), CALM) for part in (apart, weight))
-    spread = pull(cells, weights, LEVELS - int(math.log2(CALM)), torch.zeros_like(cells[:1, :, :1, :1]))
+    nothing = torch.zeros_like(cells[:1, :, :1, :1])
+    spread = pull(cells, weights, LEVELS - int(math.log2(CALM)), nothing, channels)
     for _ in range(int(math.log2(CALM))):
-        spread = enlarge(spread)
+        spread = enlarged(spread, channels)
     around = F.avg_pool2d(F.avg_pool2d(clear, CALM), WIDE, 1, WIDE // 2, count_include_pad=False)
     trust = (around / TRUSTED).clamp(max=1)
     for _ in range(int(math.log2(CALM))):
@@ -97,16 +109,16 @@ def mean_reference(references: Tensor, valid: Tensor, days: Tensor, like: Tensor
     return mean, (total > 0).to(like.dtype)
 
 
-def push_pull(known: Tensor, weight: Tensor, default: Tensor) -> Tensor:
+def push_pull(known: Tensor, weight: Tensor, default: Tensor, channels: Channels = None) -> Tensor:
     """Spread `known` (already multiplied by `weight`, 0..1) over the pixels of small weight, (B, C, H, W).
 
     Equals `known` where weight is 1.
     """
     coarse, share = F.avg_pool2d(known, 2), F.avg_pool2d(weight, 2)
-    return known + (1 - weight) * enlarge(pull(coarse, share, LEVELS - 1, default))
+    return known + (1 - weight) * enlarged(pull(coarse, share, LEVELS - 1, default, channels), channels)
 
 
-def pull(known: Tensor, weight: Tensor, levels: int, default: Tensor) -> Tensor:
+def pull(known: Tensor, weight: Tensor, levels: int, default: Tensor, channels: Channels = None) -> Tensor:
     """Values for all cells, (B, C, H, W), from those that are known: `known` (already multiplied by `weight`, 0..1).
 
     At each level a cell that is known enough stands for itself, the others take what they lack from the next coarser level, of
@@ -122,8 +134,18 @@ def pull(known: Tensor, weight: Tensor, levels: int, default: Tensor) -> Tensor:
         spread = _top_up(around, around_weight, ENOUGH_AROUND / (2 * ring + 1) ** 2, spread)
     spread = _top_up(sums[-1], weights[-1], ENOUGH_COARSE, spread)
     for total, share in zip(sums[-2::-1], weights[-2::-1], strict=True):
-        spread = _top_up(total, share, ENOUGH, enlarge(spread))
+        spread = _top_up(total, share, ENOUGH, enlarged(spread, channels))
     return spread
+
+
+def enlarged(image: Tensor, channels: Channels) -> Tensor:
+    """Twice as large, (B, C, H, W) -> (B, C, 2H, 2W); `channels` as for `first_guess`.
+
+    torch enlarges small maps several channels at a time and what is left over one by one, with other last bits: these go with all bands.
+    """
+    if channels is None or image.shape[-2] + image.shape[-1] > SMALL:
+        return enlarge(image)
+    return chosen(enlarge(widened(image, channels, len(BANDS))), channels)
 
 
 def _top_up(total: Tensor, weight: Tensor, enough: float, other: Tensor) -> Tensor:

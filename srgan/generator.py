@@ -14,18 +14,18 @@ correction does not help, s is 0 and the result is the guess. The error to expec
 from __future__ import annotations
 
 import itertools
-import math
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from srgan.errors import InvalidSpec
 from srgan.fill import first_guess
 from srgan.guidance import FINE_LEVELS, Branch, band_groups, fusion, smooth, sobel
 from srgan.layers import Block, ChannelNorm, Down, Pointwise, Up, channels_last, enlarge, zeroed
+from srgan.precision import exactly
+from srgan.present import Channels, chosen, widened
+from srgan.reference_stem import ReferenceStem
 from srgan.spec import GROUPS, ModelSpec
 from srgan.strength import LEVELS, level_above, strength_at
 from srgan.uncertainty import Seen, Uncertainty
@@ -127,6 +127,8 @@ class Generator(nn.Module):
         references: Tensor,
         reference_valid: Tensor,
         days: Tensor,
+        *,
+        channels: Channels = None,
     ) -> GeneratorOutput:
         """Restore a batch of tiles.
 
@@ -136,10 +138,14 @@ class Generator(nn.Module):
         distance. T is 0 to `spec.max_references`. H and W are multiples of `spec.multiple` (64). Values under valid == 0, reference_valid == 0
         or present == 0 never matter, not even NaN; a pixel that is not finite in a present band counts as not valid.
 
+        channels: where given, numbers of the C bands that are there; `cloudy` (B, C, H, W), `references` (B, T, C, H, W) and the result's
+        `restored` then hold these only, `present` is 1 in these, and nothing is computed for the others.
+
         Under autocast the trunk follows it; the first guess, the maps' ground and the heads stay in the input's precision.
         Raises InvalidSpec for other shapes and for more references.
         """
-        return self.finish(self.draft(cloudy, present, mask, valid, references, reference_valid, days))
+        draft = self.draft(cloudy, present, mask, valid, references, reference_valid, days, channels=channels)
+        return self.finish(draft)
 
     def draft(
         self,
@@ -150,10 +156,13 @@ class Generator(nn.Module):
         references: Tensor,
         reference_valid: Tensor,
         days: Tensor,
+        *,
+        channels: Channels = None,
     ) -> Draft:
         """Everything that takes time; arguments as for `forward`."""
-        self._check(cloudy, present, mask, valid, references, reference_valid, days)
-        bands = present[:, :, None, None]
+        self._check(cloudy, present, mask, valid, references, reference_valid, days, channels)
+        there = chosen(present, channels)
+        bands = there[:, :, None, None]
         known = ((valid > 0) & torch.isfinite(torch.where(bands > 0, cloudy, 0.0)).all(1, keepdim=True)).to(
             cloudy.dtype
         )
@@ -167,11 +176,11 @@ class Generator(nn.Module):
 
         clear = known * (1 - 2 * mask).clamp(0, 1)
         with exactly(cloudy.device.type):
-            guess, support = first_guess(image, clear, references, usable, days, self.mean * bands)
-            groups = band_groups(guess, present)
+            guess, support = first_guess(image, clear, references, usable, days, self._mean(channels) * bands, channels)
+            groups = band_groups(guess, there, channels)
             structure, gradient = smooth(groups), sobel(groups)
 
-        encoded = self._encode(image, guess, mask, known, support, present, references, usable, days)
+        encoded = self._encode(image, guess, mask, known, support, present, references, usable, days, channels)
         branches: list[Tensor] = []
         if self.spec.guidance != "none":
             coarse, structure_map = self.structure_branch(encoded[FINE_LEVELS:])
@@ -186,9 +195,10 @@ class Generator(nn.Module):
             opacity = torch.sigmoid(self.opacity(decoded) + 12 * (mask - 0.5))
             # Through thin cloud the ground is still seen, in some bands better than in others: `keep` lets each band use it.
             shown = SHOWS * torch.tanh((image - guess) / SHOWS)
-            correction = FURTHEST * torch.tanh(self.spec.scale / FURTHEST * offset) + torch.tanh(keep) * shown
-            above = level_above(image, guess, known)
-            seen = Seen(image, guess, clear, mask, references, usable, present)
+            moved = FURTHEST * torch.tanh(chosen(self.spec.scale / FURTHEST * offset, channels))
+            correction = moved + chosen(torch.tanh(keep), channels) * shown
+            above = level_above(image, guess, known, channels)
+            seen = Seen(image, guess, clear, mask, references, usable, there, channels)
             doubt = self.uncertainty(decoded.detach(), seen)
         return Draft(image, guess, correction, opacity, structure, gradient, doubt, support, above, bands)
 
@@ -214,19 +224,20 @@ class Generator(nn.Module):
         references: Tensor,
         usable: Tensor,
         days: Tensor,
+        channels: Channels,
     ) -> list[Tensor]:
         """Features of each level, fine to coarse."""
-        bands = present[:, :, None, None]
-        seen = (image - self.mean) / self.spec.scale * bands * known
-        filled = (guess - self.mean) / self.spec.scale * bands
+        bands, mean, count = chosen(present, channels)[:, :, None, None], self._mean(channels), len(self.spec.bands)
+        seen = widened((image - mean) / self.spec.scale * bands * known, channels, count)
+        filled = widened((guess - mean) / self.spec.scale * bands, channels, count)
         features = self.stem(channels_last(torch.cat([seen, filled, mask, known, support], 1)))
         features = features + self.stem_present(present)[:, :, None, None]
         encoded = [self.encoder[0](features)]
-        other = (references - self.mean) / self.spec.scale * bands[:, None] * usable
+        other = (references - mean) / self.spec.scale * bands[:, None] * usable
         for level, down in enumerate(self.downs, start=1):
             features = down(encoded[-1])
             if level == 1:
-                features = features + self.reference_stem(other, usable, days, features)
+                features = features + self.reference_stem(other, usable, days, features, channels)
             encoded.append(self.encoder[level](features))
         return encoded
 
@@ -241,6 +252,9 @@ class Generator(nn.Module):
                 decoded = self.fusions[level](decoded, branches[level])
         return decoded
 
+    def _mean(self, channels: Channels) -> Tensor:
+        return self.mean if channels is None else self.mean[list(channels)]
+
     def _check(
         self,
         cloudy: Tensor,
@@ -250,18 +264,19 @@ class Generator(nn.Module):
         references: Tensor,
         reference_valid: Tensor,
         days: Tensor,
+        channels: Channels,
     ) -> None:
-        bands, step = len(self.spec.bands), self.spec.multiple
-        batch, channels, rows, cols = cloudy.shape
+        bands, step = len(self.spec.bands) if channels is None else len(channels), self.spec.multiple
+        batch, held, rows, cols = cloudy.shape
         dates = references.shape[1]
-        if channels != bands or rows % step or cols % step or min(rows, cols) < step:
+        if held != bands or rows % step or cols % step or min(rows, cols) < step:
             raise InvalidSpec(
-                f"input of {channels} bands, {rows}x{cols} pixels: {bands} bands and sides that are multiples of {step} are needed"
+                f"input of {held} bands, {rows}x{cols} pixels: {bands} bands and sides that are multiples of {step} are needed"
             )
         if dates > self.spec.max_references:
             raise InvalidSpec(f"{dates} references: model {self.spec.name!r} takes at most {self.spec.max_references}")
         expected = (
-            ("present", present, (batch, bands)),
+            ("present", present, (batch, len(self.spec.bands))),
             ("mask", mask, (batch, 1, rows, cols)),
             ("valid", valid, (batch, 1, rows, cols)),
             ("references", references, (batch, dates, bands, rows, cols)),
@@ -273,40 +288,6 @@ class Generator(nn.Module):
                 raise InvalidSpec(
                     f"{name} has shape {tuple(tensor.shape)}, {shape} is needed beside the input {tuple(cloudy.shape)}"
                 )
-
-
-class ReferenceStem(nn.Module):
-    """The references, each through the same light stem at half resolution, joined by attention over the dates.
-
-    A date that is not valid at a pixel has weight 0 there; without any valid date the result is exactly 0.
-    """
-
-    def __init__(self, bands: int, width: int) -> None:
-        super().__init__()
-        self.read = nn.Conv2d(bands + 3, width, 3, padding=1)
-        self.write = Pointwise(width, width + 1)
-
-    def forward(self, references: Tensor, usable: Tensor, days: Tensor, like: Tensor) -> Tensor:
-        """(B, T, 13, H, W), (B, T, 1, H, W), (B, T) -> (B, width, H/2, W/2)."""
-        dates = references.shape[1]
-        if dates == 0:
-            return torch.zeros_like(like)
-        distance = (days / 30.0).clamp(-12, 12)
-        when = torch.stack([torch.log1p(distance.abs()), distance.sign()], 2)[..., None, None] * usable
-        stack = torch.cat([references, usable, when], 2).flatten(0, 1)
-        written: Tensor = self.write(F.gelu(self.read(F.avg_pool2d(stack, 2))))
-        written = written.unflatten(0, (-1, dates))
-        features, score = written[:, :, 1:], written[:, :, :1]
-        share = F.avg_pool2d(usable.flatten(0, 1), 2).unflatten(0, (-1, dates))
-        weight = share * torch.exp(4 * torch.tanh(score / 4))
-        # A floor of exp(-4) / 4, the least weight of a single valid pixel, keeps 0 / 0 away.
-        joined: Tensor = (weight * features).sum(1) / (weight.sum(1) + math.exp(-4) / 4)
-        return joined
-
-
-def exactly(device: str) -> AbstractContextManager[Any]:
-    """Leave autocast for a while: in bf16 the head alone would move 99.8 % of all pixels. Nothing where there is none, as at export."""
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def parameter_count(generator: Generator) -> int:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srgan.layers import Block, ChannelNorm, Pointwise, Up, zeroed
+from srgan.present import Channels
 from srgan.spec import BANDS, GROUPS
 
 FINE_LEVELS = 3
@@ -91,9 +92,13 @@ def fusion(kind: Literal["none", "concat", "error_feedback"], width: int, branch
     return ErrorFeedback(width, branch_width) if kind == "error_feedback" else Concatenation(width, branch_width)
 
 
-def band_groups(image: Tensor, present: Tensor) -> Tensor:
-    """Means of the present bands of the four groups, (B, 13, H, W) and (B, 13) -> (B, 4, H, W); a group without a band is 0."""
-    weight = _MEMBERS.type_as(present) * present[:, None, :]
+def band_groups(image: Tensor, present: Tensor, channels: Channels = None) -> Tensor:
+    """Means of the present bands of the four groups, (B, 13, H, W) and (B, 13) -> (B, 4, H, W); a group without a band is 0.
+
+    channels: numbers of the bands that both hold, where it is not all 13.
+    """
+    members = _MEMBERS if channels is None else _MEMBERS[:, list(channels)]
+    weight = members.type_as(present) * present[:, None, :]
     weight = weight / weight.sum(2, keepdim=True).clamp_min(1.0)
     return torch.einsum("bgc,bchw->bghw", weight, image)
 

@@ -11,6 +11,8 @@ from itertools import pairwise
 from torch import Tensor
 from torch.nn import functional as F
 
+from srgan.present import Channels, taken
+
 LEVELS = (-0.005, 0.03, 0.25)
 """By how much reflectance the input is then darker than the guess, brighter, and opaque cloud."""
 KINDS = ("darker than the guess", "brighter", "opaque cloud")
@@ -20,9 +22,13 @@ NEAR = 9
 VISIBLE = slice(1, 4)
 
 
-def level_above(image: Tensor, guess: Tensor, known: Tensor) -> Tensor:
-    """By how much the input is brighter than the guess around a pixel, (B, 13, H, W) twice and (B, 1, H, W) -> (B, 1, H, W), reflectance."""
-    return F.avg_pool2d((image - guess)[:, VISIBLE].mean(1, keepdim=True) * known, NEAR, 1, NEAR // 2)
+def level_above(image: Tensor, guess: Tensor, known: Tensor, channels: Channels = None) -> Tensor:
+    """By how much the input is brighter than the guess around a pixel, (B, 13, H, W) twice and (B, 1, H, W) -> (B, 1, H, W), reflectance.
+
+    channels: numbers of the bands that the first two hold, where it is not all 13.
+    """
+    above = taken(image - guess, channels, VISIBLE)
+    return F.avg_pool2d(above.mean(1, keepdim=True) * known, NEAR, 1, NEAR // 2)
 
 
 def strength_at(values: Tensor, above: Tensor, support: Tensor) -> Tensor:
