@@ -4,6 +4,7 @@
 #   make server  a Prefect server and its workers on this machine, until ctrl-C
 #   make deploy  work pools, deployments and automations onto a Prefect server: needs DECLOUD_HOME
 #   make integration  the same with real servers, workers and kill -9, for some minutes
+#   make bench   decloud side by side with what users would otherwise write: see docs/benchmarks.md
 # Another interpreter: make PYTHON=python3.12 test. More arguments for pytest: make test PYTEST="-k tiling".
 
 PYTHON ?= python3
@@ -12,6 +13,8 @@ DEMO ?= demo
 PYTEST ?=
 SERVER ?=
 DEPLOY ?=
+BENCH ?=
+BENCH_WORK ?= .scratch/bench
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
@@ -20,7 +23,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo test integration server deploy lint format clean distclean
+.PHONY: help install dev demo test integration bench server deploy lint format clean distclean
 
 help:
 	@sed -n 's/^#  *make/  make/p' Makefile
@@ -65,6 +68,10 @@ test: lint
 integration: dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration tests/integration $(PYTEST)
 
+# One line, more rounds: make bench BENCH="--only identity --rounds 5". Contenders get an environment of their own.
+bench: install
+	$(BIN)/python -m benchmarks.bench --work $(BENCH_WORK) $(BENCH)
+
 # More arguments: make server SERVER="--port 4300". PostgreSQL: DECLOUD_DATABASE_URL=postgresql://...
 server: install
 	@$(BIN)/python -m flows.serving $(SERVER)
@@ -82,4 +89,4 @@ clean:
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(BENCH_WORK)

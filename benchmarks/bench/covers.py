@@ -1,0 +1,66 @@
+"""Masks of cloud, made for the purpose: full cover, large clustered systems, scattered cumulus; never a real cloud's shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from benchmarks.bench.scenes import write_raster
+
+
+@dataclass(frozen=True)
+class Cover:
+    """How clouds lie over a scene."""
+
+    name: str
+    share: float
+    """Of all pixels, 0..1."""
+    grain: int
+    """Pixels over which the noise is smoothed (one sigma): clouds are some four times as large. 0 = no structure, only for full cover."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share {self.share} of cover {self.name!r} must be above 0 and at most 1")
+        if self.share < 1 and self.grain < 1:
+            raise ValueError(f"grain {self.grain} of cover {self.name!r} must be at least 1 pixel")
+
+
+FULL = Cover("full", 1.0, 0)
+CLUSTERED = Cover("clustered", 0.35, 160)
+"""Large systems: 160 pixels are 1.6 km."""
+SCATTERED = Cover("scattered", 0.35, 12)
+"""Fair-weather cumulus of some 500 m."""
+
+
+def clouds(cover: Cover, size: int, seed: int = 0) -> npt.NDArray[np.bool_]:
+    """bool (size, size), True = cloud: smoothed noise above the quantile that gives the share.
+
+    The noise is made on a coarser grid, about three cells to the grain, and enlarged bilinearly.
+    """
+    if cover.share == 1:
+        return np.ones((size, size), np.bool_)
+    cell = max(1, cover.grain // 3)
+    cells = -(-size // cell) + 1
+    noise = np.random.default_rng(seed).standard_normal((cells, cells), np.float32)
+    smooth = gaussian_filter(noise, cover.grain / cell, mode="wrap")
+    fine = np.asarray(Image.fromarray(smooth).resize((cells * cell,) * 2, Image.Resampling.BILINEAR))[:size, :size]
+    # Every third pixel tells the quantile as well as all of them.
+    level = np.quantile(fine[::3, ::3], 1 - cover.share)
+    return fine > level
+
+
+def make_cover(cover: Cover, work: Path, size: int) -> Path:
+    """The cover as a raster of uint8 on the 10 m grid of a scene, 1 = cloud; written once below `work`."""
+    path = work / "covers" / f"{cover.name}_{size}.tif"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = clouds(cover, size).astype(np.uint8)
+        part = path.with_suffix(".part.tif")
+        write_raster(part, lambda row, rows: pixels[row : row + rows], size, 10, "uint8", None)
+        part.replace(path)
+    return path
