@@ -1,23 +1,22 @@
-"""Assembly: staged blocks and untouched source, put together stripe by stripe into the product's layers.
+"""Assembly: blocks put together stripe by stripe into the product's layers.
 
-A stripe is as high as a row of blocks and as wide as the scene. What no block replaced is copied from the source, so
-clear parts of a scene cost a read and a write. Statistics are gathered in passing, as integers: they do not depend on
+A stripe is as high as a row of blocks and as wide as the scene. Statistics are gathered in passing, as integers: they do not depend on
 how the stripes are cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.block import BlockResult, SceneJob
-from pipeline.classes import NODATA, is_cloudy
+from pipeline.classes import NODATA
 from pipeline.composite import Provenance, refine
-from pipeline.confidence import REPLACED, confidence_of
+from pipeline.confidence import REPLACED
 from pipeline.seams import SeamScore
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.sink import Sink
 
 _RGB = ("B04", "B03", "B02")
+Pixel = TypeVar("Pixel", np.uint8, np.uint16)
 
 
 @dataclass(frozen=True)
@@ -58,46 +58,38 @@ class Assembler:
     def __post_init__(self) -> None:
         self._seams = SeamScore(self.job.plan)
 
-    def add(self, rows: slice, blocks: Iterable[BlockResult]) -> None:
+    def add(self, rows: slice, blocks: Sequence[BlockResult]) -> None:
         """Write one stripe.
 
-        rows: window of the work grid, edges on whole cells. blocks: the blocks of this stripe in which something was
-        replaced; all others are the source's.
+        rows: window of the work grid, edges on whole cells. blocks: all of the stripe, from left to right.
         """
-        width = self.job.scene.shape[1]
-        blocks = list(blocks)
-        empty = np.ones((rows.stop - rows.start, width), dtype=np.bool_)
-        before, after = {}, {}
-        for band in self.job.scene.bands:
-            f = band.factor
-            source = self.job.scene.read(band.name, slice(rows.start // f, -(-rows.stop // f)), slice(0, band.shape[1]))
-            empty &= False if band.nodata is None else refine(source == band.nodata, f)
-            out = source.copy() if blocks else source
-            for block in blocks:
-                out[:, block.cols.start // f : -(-block.cols.stop // f)] = block.bands[band.name]
-            self.sink.write(band.name, rows.start // f, out)
-            if band.name in self._shown:
-                before[band.name], after[band.name] = refine(source, f), refine(out, f)
-        provenance = np.where(empty, np.uint8(Provenance.NODATA), np.uint8(Provenance.OBSERVED))
-        for block in blocks:
-            provenance[:, block.cols] = block.provenance
+        scene, shown = self.job.scene, preview_bands(self.job.scene.bands)
+        pictures = {name: _joined([block.bands[name] for block in blocks]) for name in dict.fromkeys(shown)}
+        for band in scene.bands:
+            pixels = pictures[band.name] if band.name in pictures else _joined([b.bands[band.name] for b in blocks])
+            self.sink.write(band.name, rows.start // band.factor, pixels)
+        provenance = _joined([block.provenance for block in blocks])
         self.sink.write("provenance", rows.start, provenance)
+        # A classification need not know where the bands end.
+        classes = np.where(provenance == Provenance.NODATA, np.uint8(NODATA), self.mask.classes[rows])
+        self.sink.write("cloudmask", rows.start, classes)
         if self.confidence:
             self._add_confidence(rows, blocks, provenance)
-        # A classification need not know where the bands end.
-        self.sink.write("cloudmask", rows.start, np.where(empty, np.uint8(NODATA), self.mask.classes[rows]))
         self._counts += np.bincount(provenance.ravel(), minlength=len(Provenance))
-        self._seams.add(rows.start, after[self._shown[0]], provenance)
+        factors = {band.name: band.factor for band in scene.bands}
+        self._seams.add(rows.start, refine(pictures[shown[0]], factors[shown[0]]), provenance)
+        before = {
+            name: _joined([block.before.get(name, block.bands[name]) for block in blocks])
+            for name in dict.fromkeys(shown)
+        }
         self.preview.add(
-            rows.start, np.stack([before[n] for n in self._shown]), np.stack([after[n] for n in self._shown])
+            rows.start, *([refine(side[name], factors[name]) for name in shown] for side in (before, pictures))
         )
 
-    def _add_confidence(self, rows: slice, blocks: list[BlockResult], provenance: npt.NDArray[np.uint8]) -> None:
-        """Write the stripe's confidence: outside of blocks nothing was replaced, so whatever is cloudy there was left so."""
-        confidence = confidence_of(provenance, is_cloudy(self.mask.classes[rows]))
-        for block in blocks:
-            assert block.confidence is not None  # noqa: S101 (one network made all blocks of a run key)
-            confidence[:, block.cols] = block.confidence
+    def _add_confidence(self, rows: slice, blocks: Sequence[BlockResult], provenance: npt.NDArray[np.uint8]) -> None:
+        parts = [block.confidence for block in blocks if block.confidence is not None]
+        assert len(parts) == len(blocks)  # noqa: S101 (one network made all blocks of a run key)
+        confidence = _joined(parts)
         self.sink.write("confidence", rows.start, confidence)
         for kind in REPLACED:
             self._percents[kind] += int(confidence[provenance == kind].sum(dtype=np.int64))
@@ -117,9 +109,10 @@ class Assembler:
         }
         return Statistics(shares, self._seams.value, means)
 
-    @property
-    def _shown(self) -> tuple[str, str, str]:
-        return preview_bands(self.job.scene.bands)
+
+def _joined(parts: Sequence[npt.NDArray[Pixel]]) -> npt.NDArray[Pixel]:
+    """Blocks side by side."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def preview_bands(bands: Iterable[SceneBand]) -> tuple[str, str, str]:

@@ -23,8 +23,10 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from pipeline.ahead import in_order
 from pipeline.errors import WriteFailed
 from pipeline.layers import Layer
+from pipeline.progress import Progress, silent
 from pipeline.sink import RowLedger, as_bytes, write_failed
 
 BLOCK = 512
@@ -43,6 +45,9 @@ PROFILE: MappingProxyType[str, str] = MappingProxyType(
 """Creation options of the COG driver; horizontal differencing saves 5-10 % on bands."""
 CLASS_PROFILE: MappingProxyType[str, str] = MappingProxyType({**PROFILE, "PREDICTOR": "NO"})
 """For classifications, whose values are no quantities."""
+
+_SIDE_BY_SIDE = 4
+"""Layers compressed at a time, at most."""
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises: `rasterio.shutil.copy` lets GDAL's own errors through, which have no public name."""
@@ -63,7 +68,9 @@ class CogSink:
         back, which takes about a quarter of the time of writing it. Raises WriteFailed where the folder cannot be written to.
         """
         self.folder = folder
-        self._threads, self._memory, self._verify = threads, memory, verify
+        self._side_by_side = max(1, min(threads, _SIDE_BY_SIDE, len(layers)))
+        self._threads = max(1, threads // self._side_by_side)
+        self._memory, self._verify = memory, verify
         self._ledgers = {layer.name: RowLedger(layer) for layer in layers}
         if len(self._ledgers) != len(layers):
             raise WriteFailed(f"{folder}: two layers have the same name: {[layer.name for layer in layers]}")
@@ -88,22 +95,29 @@ class CogSink:
         except OSError as error:
             raise write_failed(error, self._path(name)) from error
 
-    def close(self) -> None:
-        """Convert, read back and validate every layer. Raises WriteFailed and removes all files where one is not right."""
+    def close(self, progress: Progress = silent) -> None:
+        """Convert, read back and validate every layer, see `Sink`. Raises WriteFailed and removes all files where one is not right."""
         try:
             for ledger in self._ledgers.values():
                 ledger.assert_complete()
-            for name, ledger in self._ledgers.items():
-                if name in self._flat:
-                    self._flat.pop(name).close()
-                    self._convert(ledger.layer)
-                    self._check(ledger)
+            while self._flat:
+                self._flat.popitem()[1].close()
+            # Side by side: GDAL compresses with as many threads as it is given, but makes overviews and reads back with one.
+            finished = in_order(self._finish, self._ledgers.values(), self._side_by_side)
+            with contextlib.closing(finished):
+                for done, _ in enumerate(finished, start=1):
+                    progress("encode", done, len(self._ledgers))
         except OSError as error:
             self.abort()
             raise write_failed(error, self.folder) from error
         except BaseException:
             self.abort()
             raise
+
+    def _finish(self, ledger: RowLedger) -> None:
+        if self._raw(ledger.layer.name).exists():
+            self._convert(ledger.layer)
+            self._check(ledger)
 
     def abort(self) -> None:
         """Remove every file that this sink has made."""

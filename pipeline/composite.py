@@ -14,6 +14,9 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+_PIXELS = 1 << 15
+"""Pixels composed at a time: what they need stays in the processor's cache."""
+
 
 class Provenance(IntEnum):
     """Where a pixel's values come from; the classes of `provenance.tif`."""
@@ -77,20 +80,73 @@ def compose_band(
     scale, offset: reflectance = DN * scale + offset.
     Returns (out, refused): uint16 DN, and bool True where alpha > 0 but the restored value is no number.
     """
-    out = source.copy()
+    out, refused = source.copy(), np.zeros(source.shape, np.bool_)
+    step = max(1, _PIXELS // max(source.shape[1], 1))
+    for start in range(0, source.shape[0], step):
+        rows = slice(start, start + step)
+        _compose_rows(
+            source[rows], restored[rows], alpha[rows], scale, offset, nodata, out=out[rows], refused=refused[rows]
+        )
+    return out, refused
+
+
+def _compose_rows(
+    source: npt.NDArray[np.uint16],
+    restored: npt.NDArray[np.float32],
+    alpha: npt.NDArray[np.float32],
+    scale: float,
+    offset: float,
+    nodata: int | None,
+    *,
+    out: npt.NDArray[np.uint16],
+    refused: npt.NDArray[np.bool_],
+) -> None:
+    """`compose_band` of a few rows, into `out`, which holds the source already, and `refused`, which is all False."""
     wanted = alpha > 0
+    if not wanted.any():
+        return
     if nodata is not None:
         wanted &= source != nodata
     finite = np.isfinite(restored)
-    refused = wanted & ~finite
-    wanted &= finite
-    if not wanted.any():
-        return out, refused
-    before = source[wanted].astype(np.float64)
-    after = (restored[wanted].astype(np.float64) - offset) / scale
-    mixed = np.clip(np.rint(before + alpha[wanted] * (np.clip(after, 0, 65535) - before)), 0, 65535).astype(np.uint16)
-    if nodata is not None:
+    if not finite.all():
+        np.logical_and(wanted, ~finite, out=refused)
+        wanted &= finite
+    count = np.count_nonzero(wanted)
+    if count == 0:
+        return
+    # Picking pixels out costs more than to compute the rest along with them, where that are not many.
+    dense = finite.all() and 3 * count > wanted.size
+    picked = ... if dense else wanted
+    mixed = _mixed(source[picked], restored[picked], alpha[picked], scale, offset)
+    if nodata is not None and (missing := mixed == nodata).any():
         # A made-up value must not read as missing: the neighbouring DN is half a thousandth of a per cent away.
-        mixed[mixed == nodata] = nodata - 1 if nodata == 65535 else nodata + 1
-    out[wanted] = mixed
-    return out, refused
+        mixed[missing] = nodata - 1 if nodata == 65535 else nodata + 1
+    if dense:
+        np.copyto(out, mixed, where=wanted)
+    else:
+        out[wanted] = mixed
+
+
+def _mixed(
+    source: npt.NDArray[np.uint16],
+    restored: npt.NDArray[np.float32],
+    alpha: npt.NDArray[np.float32],
+    scale: float,
+    offset: float,
+) -> npt.NDArray[np.uint16]:
+    """Source and restored values mixed by alpha, DN; in double precision, in place, since memory is what takes the time."""
+    after = restored.astype(np.float64)
+    after -= offset
+    after /= scale
+    np.maximum(after, 0.0, out=after)
+    np.minimum(after, 65535.0, out=after)
+    # Where nothing of the source is left it is not looked at, in any company: neighbours must not decide how a pixel is rounded.
+    rim = alpha < 1
+    if rim.any():
+        before = source.astype(np.float64)
+        mixed = after - before
+        mixed *= alpha
+        mixed += before
+        np.copyto(after, mixed, where=rim)
+    np.rint(after, out=after)
+    return after.astype(np.uint16)

@@ -19,6 +19,7 @@ from pipeline.assembly import Assembler
 from pipeline.budget import block_edge, exchange
 from pipeline.checkpoints import check_fits
 from pipeline.clock import Clock
+from pipeline.decoded import Decoded
 from pipeline.folders import CACHE, STAGING
 from pipeline.inference import Restorer, open_restorer
 from pipeline.lock import locked
@@ -74,24 +75,24 @@ def decloud_scene(
         clock = Clock(progress)
         with ExitStack() as stack:
             scene = stack.enter_context(open_scene(item, settings.bands))
-            with clock.stage("mask and references"):
-                prepared = prepare(scene, settings, candidates, area)
+            prepared = prepare(scene, settings, candidates, area, clock)
             stack.callback(prepared.close)
             refuse_if_made_up(prepared, settings)
             bands = tuple(band.name for band in scene.bands)
             restorer = _restorer(settings.checkpoint, bands, resources, stack)
             job = make_job(prepared, settings, restorer.margin, restorer.grid)
-            edge = block_edge(scene, len(prepared.references), settings.tile, resources)
+            edge, room = block_edge(scene, len(prepared.references), settings.tile, resources), 256 << 20
             out = Output(output, name, staged / "product", prepared, settings, key, restorer, resources)
             try:
                 assembler = Assembler(job, prepared.mask, out.sink, out.preview, confidence=bool(restorer.groups))
-                stream(job, edge, Staging(staged / "blocks"), restorer, assembler, clock)
-                with clock.stage("write"):
-                    out.finish()
+                staging, decoded = Staging(staged / "blocks"), Decoded(room)
+                stream(job, edge, staging, restorer, assembler, clock, decoded, resources.threads)
+                with clock.stage("encode"):
+                    out.finish(clock.progress)
             except BaseException:
                 out.abort()
                 raise
-            product = out.publish(assembler.statistics, job.plan, clock.seconds, overwrite=overwrite)
+            product = out.publish(assembler.statistics, job.plan, clock, overwrite=overwrite)
         shutil.rmtree(staged, ignore_errors=True)
     return product
 

@@ -16,12 +16,14 @@ from pipeline.hrefs import without_credentials
 from pipeline.layers import Layer, cloudmask_layer, confidence_layer, provenance_layer
 from pipeline.preview import Preview
 from pipeline.product import ModelRecord, Product, ProductRecord, ReferenceRecord
+from pipeline.progress import Progress, silent
 from pipeline.publish import is_published, publish, read_item, see_linked
 from pipeline.publish import products_of as products_of
 from pipeline.stac_item import build_item
 
 if TYPE_CHECKING:
     from pipeline.assembly import Statistics
+    from pipeline.clock import Clock
     from pipeline.inference import Restorer
     from pipeline.prepare import Prepared
     from pipeline.runkey import RunKey
@@ -79,17 +81,17 @@ class Output:
         self.sink = self._open_sink(resources)
         self.preview = Preview(scene.shape, nodata=scene.bands[0].nodata)
 
-    def finish(self) -> None:
+    def finish(self, progress: Progress = silent) -> None:
         """Complete and check every file. Raises WriteFailed where one is not right."""
         self._copy_scl()
-        self.sink.close()
+        self.sink.close(progress)
         self.preview.save(self._build)
 
     def abort(self) -> None:
         """Remove what was written."""
         self.sink.abort()
 
-    def publish(self, statistics: Statistics, plan: TilePlan, seconds: dict[str, float], *, overwrite: bool) -> Product:
+    def publish(self, statistics: Statistics, plan: TilePlan, clock: Clock, *, overwrite: bool) -> Product:
         """Describe the product and put it into the catalogue. Raises WriteFailed."""
         scene, settings = self._prepared.scene, self._settings
         earlier = [name for name in products_of(self._output, scene.id) if name != self._name]
@@ -130,7 +132,8 @@ class Output:
                 for reference in self._prepared.references
             ),
             skipped=self._prepared.skipped,
-            seconds=seconds,
+            seconds={**clock.seconds, "total": clock.wall},
+            limit=clock.limit,
             predecessor=earlier[-1] if earlier else None,
             created=datetime.now(UTC),
         )

@@ -14,9 +14,9 @@ from catalogs.item import SceneItem
 from pipeline.alpha import feather_pixels
 from pipeline.area import inside_area
 from pipeline.block import SceneJob
+from pipeline.clock import Clock
 from pipeline.cloudmask import CloudMask, make_cloud_mask
 from pipeline.errors import InvalidScene, InvalidSettings, SceneRefused
-from pipeline.progress import Progress, silent
 from pipeline.radiometry import check_radiometry
 from pipeline.references import Reference, select_references
 from pipeline.scene import Scene
@@ -59,17 +59,18 @@ def prepare(
     settings: DecloudSettings,
     candidates: Sequence[SceneItem] = (),
     area: BaseGeometry | None = None,
-    progress: Progress = silent,
+    clock: Clock | None = None,
 ) -> Prepared:
     """Mask a scene and find its references.
 
-    candidates: other dates. area: EPSG:4326, looked at with `settings.clip` only.
+    candidates: other dates. area: EPSG:4326, looked at with `settings.clip` only. clock: told of the stages.
     Raises InvalidScene for a scene without data or with contradictory metadata, InvalidSettings for a mask that does
     not fit.
     """
-    check_radiometry(scene)
-    progress("mask", 0, 1)
-    mask = make_cloud_mask(scene, settings.mask, settings.grow)
+    clock = clock or Clock()
+    with clock.stage("mask", told=True):
+        check_radiometry(scene)
+        mask = make_cloud_mask(scene, settings.mask, settings.grow)
     target = np.empty(scene.shape, np.bool_)
     for start in range(0, scene.shape[0], _ROWS):
         rows = slice(start, min(start + _ROWS, scene.shape[0]))
@@ -82,10 +83,10 @@ def prepare(
         if area is None:
             raise InvalidSettings("--clip needs an area: give --aoi")
         target &= inside_area(scene.geobox, area)
-    progress("references", 0, 1)
-    selection = select_references(
-        scene, mask, candidates, settings.references, settings.window_days, settings.mask, settings.grow
-    )
+    with clock.stage("references", told=True):
+        selection = select_references(
+            scene, mask, candidates, settings.references, settings.window_days, settings.mask, settings.grow
+        )
     supported = _supported(target, selection.references)
     replaced = int(np.count_nonzero(target))
     return Prepared(

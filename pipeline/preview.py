@@ -6,7 +6,9 @@ picture does not depend on how the stripes are cut.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,13 +45,14 @@ class Preview:
         self._sums = np.zeros((2, 3, rows, cols), dtype)
         self._counts = np.zeros((2, rows, cols), dtype)
 
-    def add(self, row: int, before: npt.NDArray[np.uint16], after: npt.NDArray[np.uint16]) -> None:
-        """Take in one stripe: DN of (3, rows, cols) as red, green, blue; `row` is its first row. Each row once, in any order."""
+    def add(self, row: int, before: Sequence[npt.NDArray[np.uint16]], after: Sequence[npt.NDArray[np.uint16]]) -> None:
+        """Take in one stripe: DN of red, green and blue, (rows, cols) each; `row` is its first row. Each row once, in any order."""
         for side, image in enumerate((before, after)):
-            if image.ndim != 3 or image.shape[0] != 3 or image.shape[2] != self._width:
-                raise InvalidSettings(f"preview stripe of shape {image.shape}, expected (3, rows, {self._width})")
-            for start in range(0, image.shape[1], _ROWS):
-                self._add(side, row + start, image[:, start : start + _ROWS])
+            if len(image) != 3 or any(band.ndim != 2 or band.shape[1] != self._width for band in image):
+                shapes = [band.shape for band in image]
+                raise InvalidSettings(f"preview stripe of shapes {shapes}, expected three of (rows, {self._width})")
+            for start in range(0, image[0].shape[0], _ROWS):
+                self._add(side, row + start, np.stack([band[start : start + _ROWS] for band in image]))
 
     def means(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Mean DN (2, 3, rows, cols) before and after, NaN where there is nothing, and bool (2, rows, cols), True = something."""
@@ -80,21 +83,23 @@ class Preview:
             raise write_failed(error, folder / PREVIEW) from error
 
     def _add(self, side: int, row: int, image: npt.NDArray[np.uint16]) -> None:
-        cells = np.arange(row, row + image.shape[1]) // self.factor
-        rows = np.flatnonzero(np.diff(cells, prepend=-1))
-        cols = np.arange(0, self._width, self.factor)
         if self._nodata is None:
-            there = np.ones(image.shape[1:], np.uint8)
+            there = np.ones((1, *image.shape[1:]), np.uint8)
         else:
-            there = (image != self._nodata).any(axis=0).astype(np.uint8)
+            there = np.logical_or.reduce(image != self._nodata, axis=0, keepdims=True).astype(np.uint8)
             image = image * there
-        dtype = self._sums.dtype
-        window = slice(int(cells[0]), int(cells[-1]) + 1)
-        sums = np.add.reduceat(np.add.reduceat(image, rows, axis=1, dtype=dtype), cols, axis=2, dtype=dtype)
-        self._sums[side, :, window] += sums
-        self._counts[side, window] += np.add.reduceat(
-            np.add.reduceat(there, rows, axis=0, dtype=dtype), cols, axis=1, dtype=dtype
-        )
+        dtype, factor, stop = self._sums.dtype, self.factor, row + image.shape[1]
+        for cell in range(row // factor, -(-stop // factor)):
+            rows = slice(max(cell * factor, row) - row, min((cell + 1) * factor, stop) - row)
+            self._sums[side, :, cell] += _in_squares(image[:, rows].sum(axis=1, dtype=dtype), factor)
+            self._counts[side, cell] += _in_squares(there[:, rows].sum(axis=1, dtype=dtype), factor)[0]
+
+
+def _in_squares(row: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
+    """Sums of every `factor` values of (bands, cols), the last of fewer: (bands, ceil(cols / factor))."""
+    whole = row.shape[1] // factor * factor
+    sums = row[:, :whole].reshape(row.shape[0], -1, factor).sum(axis=2)
+    return sums if whole == row.shape[1] else np.concatenate([sums, row[:, whole:].sum(axis=1, keepdims=True)], axis=1)
 
 
 def _stretch(

@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -21,9 +20,7 @@ from urllib.request import url2pathname
 
 import numpy as np
 import rasterio
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 from rasterio.session import DummySession
@@ -32,13 +29,14 @@ from rasterio.windows import Window
 from catalogs.errors import SourceUnavailable
 from catalogs.remote import gdal_options, is_gone, redact_logs, shown, vsi_path, waits, why_not_opened
 from catalogs.sources import signed
+from pipeline.decoded import Chunk, Decoded, Layout
 from pipeline.errors import InvalidScene, PipelineError, ReadFailed
+from pipeline.header import REMOTE_PREFIXES, read_header, warnings_lock
+from pipeline.header import Header as Header
 from pipeline.integrity import check_file
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-_REMOTE_PREFIXES = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsiswift", "/vsioss", "/vsiwebhdfs")
 
 # One decoding thread: with more, JP2OpenJPEG decodes ahead in threads whose errors GDAL only prints, and a broken tile
 # comes back as zeros. Bands and blocks are read in parallel instead.
@@ -50,9 +48,6 @@ _STRIP = 2_000_000  # pixels of a band read at once for thinning; at least a row
 # Real formats only: a VRT or a WMS description named `B02.tif` would read whatever file or address it names.
 _DRIVERS = ("GTiff", "JP2OpenJPEG", "HFA", "ENVI", "PNG")
 
-# warnings.catch_warnings changes the whole process, hence one thread at a time.
-_warnings_lock = threading.RLock()
-
 redact_logs()
 
 
@@ -63,7 +58,7 @@ def is_remote(href: str) -> bool:
     (True, False, False)
     """
     scheme = urlsplit(href).scheme
-    return href.startswith(_REMOTE_PREFIXES) or (len(scheme) > 1 and "://" in href and scheme not in {"file", "zip"})
+    return href.startswith(REMOTE_PREFIXES) or (len(scheme) > 1 and "://" in href and scheme not in {"file", "zip"})
 
 
 def local_path(href: str) -> Path | None:
@@ -73,26 +68,6 @@ def local_path(href: str) -> Path | None:
     return None if "://" in href or href.startswith("/vsi") else Path(href)
 
 
-@dataclass(frozen=True)
-class Header:
-    """What a file says about itself."""
-
-    shape: tuple[int, int]
-    """(rows, cols)."""
-    transform: Affine
-    """Pixel corner -> CRS coordinates; the identity where the file has none."""
-    crs: CRS | None
-    """None where the file has none."""
-    dtypes: tuple[str, ...]
-    """Type of the pixels, a value per band."""
-    nodata: tuple[float | None, ...]
-    """Value without data, a value per band."""
-    descriptions: tuple[str | None, ...]
-    """Name, per band."""
-    tags: dict[str, str]
-    """Metadata of the file (default domain)."""
-
-
 class BandReader:
     """Reads windows of raster files; safe in threads, picklable (open files are not carried along)."""
 
@@ -100,6 +75,8 @@ class BandReader:
         self._lock = threading.Lock()
         self._idle: dict[str, list[DatasetReader]] = {}
         self._epoch = 0
+        self._decoded: Decoded | None = None
+        self._layouts: dict[tuple[str, int], Layout] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -125,21 +102,56 @@ class BandReader:
         if path is not None and not path.is_file():
             what = "is a folder, not a raster file" if path.is_dir() else "no such file"
             raise InvalidScene(f"{href}: {what}: check the path, or fetch the file again")
-        header, blocks_end = self._with(href, _header)
+        header, blocks_end = self._with(href, read_header)
         if path is not None:
             check_file(path, blocks_end)
         return header
+
+    def keep(self, decoded: Decoded) -> None:
+        """From now on read by chunks, through `decoded`; arrays from `read` may then be shared, and cannot be written to."""
+        self._decoded = decoded
+
+    def chunks(self, href: str, index: int, rows: slice, cols: slice) -> list[Chunk]:
+        """The chunks of a band that a window touches."""
+        layout = self._layout(href, index)
+        return [Chunk(href, index, row, col) for row in layout.down(rows) for col in layout.across(cols)]
+
+    def read_chunk(self, chunk: Chunk) -> NDArray[Any]:
+        """A whole chunk, in the file's type; kept where `keep` has been told of a place. Raises as `read` does."""
+        window = self._layout(chunk.href, chunk.band).window(chunk.row, chunk.col)
+        if self._decoded is None:
+            return self._read(chunk.href, chunk.band, *window)
+        return self._decoded.get(chunk, lambda: self._read(chunk.href, chunk.band, *window))
 
     def read(self, href: str, index: int, rows: slice, cols: slice) -> NDArray[Any]:
         """Window of band `index` (from 1), (rows, cols), in the file's type.
 
         Raises ValueError for a window outside the file, InvalidScene or ReadFailed where the pixels cannot be had.
         """
+        if self._decoded is None:
+            return self._read(href, index, rows, cols)
+        layout = self._layout(href, index)
+        layout.check(href, rows, cols)
+        chunks = self.chunks(href, index, rows, cols)
+        pixels = np.empty((rows.stop - rows.start, cols.stop - cols.start), layout.dtype)
+        for chunk in chunks:
+            (down, across), part = layout.window(chunk.row, chunk.col), self.read_chunk(chunk)
+            top, left = max(down.start, rows.start), max(across.start, cols.start)
+            bottom, right = min(down.stop, rows.stop), min(across.stop, cols.stop)
+            inner = part[top - down.start : bottom - down.start, left - across.start : right - across.start]
+            if len(chunks) == 1:
+                return inner
+            pixels[top - rows.start : bottom - rows.start, left - cols.start : right - cols.start] = inner
+        return pixels
 
+    def _layout(self, href: str, index: int) -> Layout:
+        if (href, index) not in self._layouts:
+            self._layouts[href, index] = self._with(href, lambda dataset: _layout_of(dataset, index))
+        return self._layouts[href, index]
+
+    def _read(self, href: str, index: int, rows: slice, cols: slice) -> NDArray[Any]:
         def work(dataset: DatasetReader) -> NDArray[Any]:
-            height, width = dataset.shape
-            if not (0 <= rows.start < rows.stop <= height and 0 <= cols.start < cols.stop <= width):
-                raise ValueError(f"{href}: window rows {rows}, cols {cols} is not inside {height} x {width} pixels")
+            _layout_of(dataset, index).check(href, rows, cols)
             window = Window.from_slices(rows, cols)
             with _reading(href, f"rows {rows.start}-{rows.stop}, cols {cols.start}-{cols.stop}"):
                 pixels: NDArray[Any] = dataset.read(index, window=window)
@@ -200,6 +212,10 @@ class BandReader:
                 dataset.close()
 
 
+def _layout_of(dataset: DatasetReader, index: int) -> Layout:
+    return Layout.of(dataset.shape, dataset.block_shapes[index - 1], dataset.dtypes[index - 1])
+
+
 def _every(dataset: DatasetReader, index: int, step: int) -> NDArray[Any]:
     """Every `step`-th pixel from full resolution, by strips of whole blocks.
 
@@ -228,7 +244,7 @@ def _environment(href: str, *, sidecars: bool = False) -> rasterio.Env:
 
 def _open(href: str) -> DatasetReader:
     try:
-        with _warnings_lock, warnings.catch_warnings():
+        with warnings_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             if not is_remote(href):
                 return DatasetReader(href, driver=list(_DRIVERS))
@@ -244,23 +260,6 @@ def _open(href: str) -> DatasetReader:
         raise ReadFailed(shown(str(error))) from error
     except (RasterioError, OSError) as error:
         raise _translated(href, "cannot be opened", error) from error
-
-
-def _header(dataset: DatasetReader) -> tuple[Header, int | None]:
-    """The header, and the first byte behind the last block of a local TIFF."""
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        header = Header(
-            shape=dataset.shape,
-            transform=dataset.transform,
-            crs=dataset.crs,
-            dtypes=dataset.dtypes,
-            nodata=dataset.nodatavals,
-            descriptions=dataset.descriptions,
-            tags=dataset.tags(),
-        )
-    local = not dataset.name.startswith(_REMOTE_PREFIXES) and "://" not in dataset.name
-    return header, _blocks_end(dataset) if local and dataset.driver == "GTiff" else None
 
 
 @contextmanager
@@ -281,21 +280,6 @@ def _translated(href: str, what: str, error: BaseException) -> PipelineError:
     if may_pass:
         return ReadFailed(f"{shown(href)}: {what}, perhaps only now: {cause}")
     return InvalidScene(f"{shown(href)}: {what}, it is missing, damaged or not yours to read: {cause}")
-
-
-def _blocks_end(dataset: DatasetReader) -> int | None:
-    """First byte behind the last block of a TIFF's full-resolution pixels; None where no block is stored."""
-    ends = []
-    indexes = dataset.indexes if dataset.interleaving and dataset.interleaving.name == "band" else (1,)
-    for index in indexes:
-        block_rows, block_cols = dataset.block_shapes[index - 1]
-        for row in range(math.ceil(dataset.height / block_rows)):
-            for col in range(math.ceil(dataset.width / block_cols)):
-                offset = dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=index)
-                size = dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=index)
-                if offset is not None and size is not None:
-                    ends.append(int(offset) + int(size))
-    return max(ends, default=None)
 
 
 def step_for(shape: tuple[int, int], pixels: int) -> int:

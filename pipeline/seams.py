@@ -16,6 +16,9 @@ import numpy.typing as npt
 from pipeline.composite import Provenance
 from pipeline.tiling import Axis, TilePlan
 
+_ROWS = 128
+"""Rows looked at a time: what is made of them stays in the processor's cache."""
+
 
 def _borders(axis: Axis) -> npt.NDArray[np.bool_]:
     """bool (length,), True where the step from the pixel before crosses the start or the end of a tile."""
@@ -33,27 +36,41 @@ class SeamScore:
     plan: TilePlan
     _sums: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 2), np.int64))
     """[border or not, (sum of steps, number of steps)]"""
-    _above: tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]] | None = None
+    _above: tuple[npt.NDArray[np.uint16], npt.NDArray[np.bool_]] | None = None
 
     def add(self, row: int, image: npt.NDArray[np.uint16], provenance: npt.NDArray[np.uint8]) -> None:
         """Take the next stripe: image and provenance (rows, width), `row` its first row in the scene."""
-        values = image.astype(np.int32)
-        replaced = (provenance == Provenance.RESTORED) | (provenance == Provenance.GENERATED)
         vertical, horizontal = _borders(self.plan.vertical), _borders(self.plan.horizontal)
-        both = replaced[:, 1:] & replaced[:, :-1]
-        self._count(np.abs(np.diff(values, axis=1)), both, np.broadcast_to(horizontal[1:], both.shape))
-        if self._above is not None:
-            values = np.concatenate([self._above[0], values])
-            replaced = np.concatenate([self._above[1], replaced])
-            row -= 1
-        both = replaced[1:] & replaced[:-1]
-        at_border = vertical[row + 1 : row + len(values)][:, None]
-        self._count(np.abs(np.diff(values, axis=0)), both, np.broadcast_to(at_border, both.shape))
-        self._above = values[-1:], replaced[-1:]
+        for start in range(0, len(image), _ROWS):
+            part, kinds = image[start : start + _ROWS], provenance[start : start + _ROWS]
+            replaced = (kinds == Provenance.RESTORED) | (kinds == Provenance.GENERATED)
+            above = self._above
+            self._above = part[-1:], replaced[-1:]
+            if not replaced.any():
+                continue
+            self._count(part[:, 1:], part[:, :-1], replaced[:, 1:] & replaced[:, :-1], horizontal[1:], axis=1)
+            first = row + start
+            if above is not None:
+                part, replaced = np.concatenate([above[0], part]), np.concatenate([above[1], replaced])
+                first -= 1
+            at_border = vertical[first + 1 : first + len(part)]
+            self._count(part[1:], part[:-1], replaced[1:] & replaced[:-1], at_border, axis=0)
 
-    def _count(self, steps: npt.NDArray[np.int32], both: npt.NDArray[np.bool_], border: npt.NDArray[np.bool_]) -> None:
-        for i, chosen in enumerate((both & border, both & ~border)):
-            self._sums[i] += (int(steps[chosen].sum(dtype=np.int64)), int(chosen.sum()))
+    def _count(
+        self,
+        first: npt.NDArray[np.uint16],
+        second: npt.NDArray[np.uint16],
+        both: npt.NDArray[np.bool_],
+        border: npt.NDArray[np.bool_],
+        axis: int,
+    ) -> None:
+        """Add up the steps between neighbours that were both replaced; `border` tells along `axis` which cross a border."""
+        steps = np.maximum(first, second)
+        steps -= np.minimum(first, second)
+        steps *= both
+        sums, counts = (part.sum(axis=1 - axis, dtype=np.int64) for part in (steps, both))
+        for i, chosen in enumerate((border, ~border)):
+            self._sums[i] += (int(sums[chosen].sum()), int(counts[chosen].sum()))
 
     @property
     def value(self) -> float | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.errors import WriteFailed
 from pipeline.layers import Layer
+from pipeline.progress import Progress, silent
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -31,8 +32,8 @@ class Sink(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Finish and check every file. Raises WriteFailed, and leaves no file, where a row is missing or a file is wrong."""
+    def close(self, progress: Progress = silent) -> None:
+        """Finish and check every file; `progress` is told of each ("encode"). Raises WriteFailed, and leaves no file, where a row is missing or a file is wrong."""
         ...
 
     def abort(self) -> None:

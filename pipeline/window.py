@@ -41,14 +41,18 @@ class BandPixels:
     offset: float
     """Reflectance units."""
 
-    def reflectance(self, at: At) -> npt.NDArray[np.float32]:
-        """Reflectance on the work grid, by repeating coarse pixels: their mean is again the coarse pixel."""
+    def reflectance(self, at: At, out: npt.NDArray[np.float32]) -> None:
+        """Reflectance on the work grid, into `out`, by repeating coarse pixels: their mean is again the coarse pixel."""
         f = self.factor
         first, left = at[0].start // f, at[1].start // f
         native = self.pixels[first : -(-at[0].stop // f), left : -(-at[1].stop // f)]
+        if f == 1:
+            np.multiply(native, np.float32(self.scale), out=out)
+            out += np.float32(self.offset)
+            return
         values = refine(native * np.float32(self.scale) + np.float32(self.offset), f)
         top, side = at[0].start - first * f, at[1].start - left * f
-        return values[top : top + at[0].stop - at[0].start, side : side + at[1].stop - at[1].start]
+        out[:] = values[top : top + out.shape[0], side : side + out.shape[1]]
 
     def cut(self, at: At) -> BandPixels:
         """The same in a part of the window, edges on whole cells."""
@@ -95,10 +99,8 @@ class Window:
     @classmethod
     def around(cls, job: SceneJob, rows: slice, cols: slice, tiles: Sequence[Tile]) -> Window:
         """Read what `tiles` and the block itself need. Raises InvalidScene or ReadFailed."""
-        scene, cell = job.scene, job.cell
-        height, width = scene.shape
-        rows = _widened([rows, *(tile.rows for tile in tiles)], cell, height)
-        cols = _widened([cols, *(tile.cols for tile in tiles)], cell, width)
+        scene = job.scene
+        rows, cols = extent(job, rows, cols, tiles)
         shape = (rows.stop - rows.start, cols.stop - cols.start)
         complete, present = np.ones(shape, np.bool_), np.zeros(shape, np.bool_)
         bands = []
@@ -113,7 +115,7 @@ class Window:
             present |= has
         dates = tuple(_date(job, reference, rows, cols) for reference in job.references) if tiles else ()
         classes = job.classes[rows, cols]
-        return cls(rows, cols, (height, width), cell, tuple(bands), classes, complete, present, dates)
+        return cls(rows, cols, scene.shape, job.cell, tuple(bands), classes, complete, present, dates)
 
     def inputs(self, tiles: Sequence[Tile]) -> TileInputs:
         """What the network sees of `tiles`, in their order."""
@@ -130,14 +132,14 @@ class Window:
         """What the network sees of one tile."""
         _, _, at = self._shared(tile)
         valid = self.complete[at]
-        cloudy = np.stack([band.reflectance(at) for band in self.bands])
-        cloudy[:, ~valid] = 0.0
-        references = np.zeros((len(self.dates), *cloudy.shape), np.float32)
-        reference_valid = np.zeros((len(self.dates), *valid.shape), np.bool_)
+        cloudy = _reflectances(self.bands, at)
+        _blank(cloudy, valid)
+        references = np.empty((len(self.dates), *cloudy.shape), np.float32)
+        reference_valid = np.empty((len(self.dates), *valid.shape), np.bool_)
         for i, date in enumerate(self.dates):
             reference_valid[i] = date.clear[at]
-            references[i] = date.harmonise(np.stack([band.reflectance(at) for band in date.bands]))
-            references[i][:, ~reference_valid[i]] = 0.0
+            references[i] = date.harmonise(_reflectances(date.bands, at))
+            _blank(references[i], reference_valid[i])
         return TileInput(
             cloudy=_padded(cloudy, tile.size),
             mask=_padded(is_cloudy(self.classes[at]).astype(np.float32), tile.size),
@@ -207,6 +209,20 @@ class TileInputs:
         return TileInputs(self.window.cut(tiles), tuple(tiles))
 
 
+def _reflectances(bands: Sequence[BandPixels], at: At) -> npt.NDArray[np.float32]:
+    """(C, rows, cols) of a part of a window."""
+    values = np.empty((len(bands), at[0].stop - at[0].start, at[1].stop - at[1].start), np.float32)
+    for band, out in zip(bands, values, strict=True):
+        band.reflectance(at, out)
+    return values
+
+
+def _blank(values: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> None:
+    """Set (C, rows, cols) to 0 where not valid."""
+    if not valid.all():
+        np.copyto(values, np.float32(0), where=~valid)
+
+
 def _date(job: SceneJob, reference: Reference, rows: slice, cols: slice) -> DatePixels:
     clear = reference.valid(rows, cols).copy()
     bands = []
@@ -217,6 +233,15 @@ def _date(job: SceneJob, reference: Reference, rows: slice, cols: slice) -> Date
             clear &= ~refine(pixels == other.nodata, band.factor)
         bands.append(BandPixels(pixels, band.factor, other.scale, other.offset))
     return DatePixels(tuple(bands), clear, reference.harmonise, reference.days)
+
+
+def extent(job: SceneJob, rows: slice, cols: slice, tiles: Sequence[Tile]) -> tuple[slice, slice]:
+    """Rows and columns of the work grid that a block and its tiles look at, on whole cells, inside the scene."""
+    height, width = job.scene.shape
+    return (
+        _widened([rows, *(tile.rows for tile in tiles)], job.cell, height),
+        _widened([cols, *(tile.cols for tile in tiles)], job.cell, width),
+    )
 
 
 def shared(a: slice, b: slice) -> slice:

@@ -21,6 +21,7 @@ from odc.geo.geobox import GeoBox
 
 from pipeline.errors import WriteFailed
 from pipeline.layers import Layer
+from pipeline.progress import Progress, silent
 from pipeline.sink import RowLedger, as_bytes, write_failed
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ class ZarrSink:
         except OSError as error:
             raise write_failed(error, self.path) from error
 
-    def close(self) -> None:
-        """Consolidate the metadata and read every layer back. Raises WriteFailed and removes the store where one is not right."""
+    def close(self, progress: Progress = silent) -> None:
+        """Consolidate the metadata and read every layer back, see `Sink`. Raises WriteFailed and removes the store where one is not right."""
         import zarr
 
         try:
@@ -113,8 +114,9 @@ class ZarrSink:
                     warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
                     zarr.consolidate_metadata(self.path, path=group, zarr_format=3)
             if self._verify:
-                for name, ledger in self._ledgers.items():
+                for done, (name, ledger) in enumerate(self._ledgers.items(), start=1):
                     self._check(name, ledger)
+                    progress("encode", done, len(self._ledgers))
             self._arrays.clear()
         except OSError as error:
             self.abort()
