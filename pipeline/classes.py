@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 
 from catalogs.item import BandAsset
 from pipeline.errors import InvalidScene, InvalidSettings
-from pipeline.lookup import inside, nearest, thin_grid
+from pipeline.lookup import inside, nearest, pick, thin_grid
 from pipeline.reader import BandReader, Header
 from pipeline.scene import Scene, pixel_metres
 
@@ -113,7 +113,7 @@ class ClassArray:
         """See `ClassSource`; beyond the array's edge its last pixels count on."""
         index_rows, index_cols = nearest(self.geobox, self.target, rows, cols)
         height, width = self.classes.shape
-        return self.classes[np.clip(index_rows, 0, height - 1), np.clip(index_cols, 0, width - 1)]
+        return pick(self.classes, np.clip(index_rows, 0, height - 1), np.clip(index_cols, 0, width - 1))
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,12 @@ class SceneClassification:
         classes = _SCL_TABLE[values]
         if max(pixel_metres(self.geobox)) <= _SPECK_PIXEL:
             classes = despeckle(classes)
-        window: NDArray[np.uint8] = classes[index]
-        return window
+        return pick(classes, *index)
 
     def may_lack(self, rows: slice, cols: slice) -> NDArray[np.bool_]:
         """See `ClassSource`: where the SCL is 0, "no data"."""
         values, index = self._values(rows, cols)
-        lacking: NDArray[np.bool_] = values[index] == 0
+        lacking: NDArray[np.bool_] = pick(values, *index) == 0
         return lacking
 
     def _values(self, rows: slice, cols: slice) -> tuple[NDArray, tuple[NDArray, NDArray]]:
@@ -228,19 +227,24 @@ class MaskRaster:
         """See `ClassSource`; outside the raster everything is clear."""
         index_rows, index_cols = nearest(self.geobox, self.target, rows, cols)
         within = inside(index_rows, index_cols, self.geobox.shape)
+        if within.all():
+            return self._read(index_rows, index_cols)
         classes = np.full(within.shape, CLEAR, np.uint8)
         if not within.any():
             return classes
         full_rows, full_cols = np.broadcast_arrays(index_rows, index_cols)
-        hit_rows, hit_cols = full_rows[within], full_cols[within]
-        top, left = int(hit_rows.min()), int(hit_cols.min())
-        window = (slice(top, int(hit_rows.max()) + 1), slice(left, int(hit_cols.max()) + 1))
-        values = self.reader.read(self.href, 1, *window)[hit_rows - top, hit_cols - left]
+        # As one column of pixels, whatever their shape.
+        classes[within] = self._read(full_rows[within][:, None], full_cols[within][:, None])[:, 0]
+        return classes
+
+    def _read(self, index_rows: NDArray[np.intp], index_cols: NDArray[np.intp]) -> NDArray[np.uint8]:
+        top, left = int(index_rows.min()), int(index_cols.min())
+        window = (slice(top, int(index_rows.max()) + 1), slice(left, int(index_cols.max()) + 1))
+        values = pick(self.reader.read(self.href, 1, *window), index_rows - top, index_cols - left)
         empty = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
         if self.nodata is not None:
             empty |= values == self.nodata
-        classes[within] = self._classes(values, empty)
-        return classes
+        return self._classes(values, empty)
 
     def _classes(self, values: NDArray[Any], empty: NDArray[np.bool_]) -> NDArray[np.uint8]:
         if not self.final:

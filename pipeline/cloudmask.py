@@ -208,6 +208,8 @@ def _grow(classes: NDArray[np.uint8], radius: float, pixel_size: tuple[float, fl
             core = (slice(offset, offset + bottom - top), slice(left - first, right - first))
             grown = around[core].copy()
             free = (grown == CLEAR) | (grown == SNOW)
+            if not free.any():
+                continue
             for code in (SHADOW, THIN, THICK):  # the last one wins
-                grown[dilate(around == code, radius, pixel_size)[core] & free] = code
+                np.putmask(grown, dilate(around == code, radius, pixel_size)[core] & free, code)
             classes[top:bottom, left:right] = grown

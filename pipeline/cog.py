@@ -179,7 +179,7 @@ class CogSink:
 def creation_options(layer: Layer) -> dict[str, str]:
     """Options of the COG driver for `layer`."""
     options = {
-        **(CLASS_PROFILE if layer.resampling == "mode" else PROFILE),
+        **(CLASS_PROFILE if layer.resampling == "nearest" else PROFILE),
         "OVERVIEW_RESAMPLING": layer.resampling.upper(),
     }
     rows, cols = layer.shape

@@ -107,15 +107,18 @@ def _compose_rows(
         return
     if nodata is not None:
         wanted &= source != nodata
-    finite = np.isfinite(restored)
-    if not finite.all():
-        np.logical_and(wanted, ~finite, out=refused)
-        wanted &= finite
+    # A sum holds every NaN and infinity, and is had in one pass.
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = bool(np.isfinite(restored.sum()))
+    if not finite:
+        number = np.isfinite(restored)
+        np.logical_and(wanted, ~number, out=refused)
+        wanted &= number
     count = np.count_nonzero(wanted)
     if count == 0:
         return
     # Picking pixels out costs more than to compute the rest along with them, where that are not many.
-    dense = finite.all() and 3 * count > wanted.size
+    dense = finite and 3 * count > wanted.size
     picked = ... if dense else wanted
     mixed = _mixed(source[picked], restored[picked], alpha[picked], scale, offset)
     if nodata is not None and (missing := mixed == nodata).any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from affine import Affine
@@ -12,6 +12,8 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 _EDGE = 1e-6  # a centre that falls on the edge of two pixels belongs to the later one, whatever the rounding
+
+Value = TypeVar("Value", bound=np.generic)
 
 
 def nearest(source: GeoBox, target: GeoBox, rows: slice, cols: slice) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -36,6 +38,27 @@ def inside(index_rows: NDArray[np.intp], index_cols: NDArray[np.intp], shape: An
         (index_rows >= 0) & (index_rows < shape[0]) & (index_cols >= 0) & (index_cols < shape[1])
     )
     return result
+
+
+def pick(values: NDArray[Value], index_rows: NDArray[np.intp], index_cols: NDArray[np.intp]) -> NDArray[Value]:
+    """`values[index_rows, index_cols]` for indexes as `nearest` gives them, all of them inside; may be a view.
+
+    Axis by axis where the two grids are of one CRS: several times as fast, and no copy where the pixels are the same.
+    """
+    if index_rows.shape[1] != 1 or index_cols.shape[0] != 1:
+        picked: NDArray[Value] = values[index_rows, index_cols]
+        return picked
+    return _along(_along(values, index_rows[:, 0], 0), index_cols[0], 1)
+
+
+def _along(values: NDArray[Value], index: NDArray[np.intp], axis: int) -> NDArray[Value]:
+    first = int(index[0])
+    if np.array_equal(index, np.arange(first, first + index.size)):
+        whole: list[slice] = [slice(None)] * 2
+        whole[axis] = slice(first, first + index.size)
+        return values[tuple(whole)]
+    taken: NDArray[Value] = values.take(index, axis)
+    return taken
 
 
 def thin_grid(geobox: GeoBox, step: int) -> GeoBox:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,8 +85,10 @@ class Output:
     def finish(self, progress: Progress = silent) -> None:
         """Complete and check every file. Raises WriteFailed where one is not right."""
         self._copy_scl()
-        self.sink.close(progress)
-        self.preview.save(self._build)
+        with ThreadPoolExecutor(1, thread_name_prefix="preview") as beside:
+            picture = beside.submit(self.preview.save, self._build)
+            self.sink.close(progress)
+            picture.result()
 
     def abort(self) -> None:
         """Remove what was written."""

@@ -23,6 +23,11 @@ _GAP = 4
 """Width of the line between before and after, pixels."""
 _GAMMA = 1.3
 """Lifts the dark half a little; more of it looks like haze, in a picture that is to show that there is none."""
+_STEPS = 4095
+_CURVE = np.rint(255 * (np.arange(_STEPS + 1) / _STEPS) ** (1 / _GAMMA)).astype(np.uint8)
+"""Shade, 0..255, by how far a value lies between black (0) and white (`_STEPS`)."""
+_LOOKED_AT = 100_000
+"""Pixels from which black and white are found."""
 _ROWS = 256
 """Rows summed at a time, to bound what is copied."""
 
@@ -64,8 +69,10 @@ class Preview:
         """The picture (rows, cols, 3), before on the left, after on the right, both in the same stretch."""
         means, there = self.means()
         low, high = _stretch(means, there)
-        scaled = np.clip((means - low) / (high - low), 0, 1) ** (1 / _GAMMA)
-        pixels = np.where(there[:, None], np.rint(scaled * 255), 0).astype(np.uint8).transpose(0, 2, 3, 1)
+        scaled = np.where(there[:, None], means - low, 0).astype(np.float32)
+        scaled *= (_STEPS / (high - low)).astype(np.float32)
+        np.clip(np.rint(scaled, out=scaled), 0, _STEPS, out=scaled)
+        pixels = np.ascontiguousarray(_CURVE.take(scaled.astype(np.uint16)).transpose(0, 2, 3, 1))
         line = np.full((pixels.shape[1], _GAP, 3), 255, np.uint8)
         return np.concatenate([pixels[0], line, pixels[1]], axis=1)
 
@@ -77,7 +84,8 @@ class Preview:
         width = min(THUMBNAIL_WIDTH, picture.width)
         height = max(1, round(picture.height * width / picture.width))
         try:
-            picture.save(folder / PREVIEW)
+            # The least effort: a fifth larger, in a third of the time.
+            picture.save(folder / PREVIEW, compress_level=1)
             picture.resize((width, height), Image.Resampling.LANCZOS).save(folder / THUMBNAIL)
         except OSError as error:
             raise write_failed(error, folder / PREVIEW) from error
@@ -114,6 +122,7 @@ def _stretch(
     used = means[1][:, clear if clear.sum() >= max(1, 0.05 * there[1].sum()) else there[1]]
     if used.size == 0:
         return np.zeros((3, 1, 1)), np.ones((3, 1, 1))
+    used = used[:, :: -(-used.shape[1] // _LOOKED_AT)]
     low = np.percentile(used, 0.5, axis=1)
     # A flat scene shows as flat: no stretch below a hundredth of reflectance.
     span = max(float(np.percentile(used - low[:, None], 99.5)), 100.0)

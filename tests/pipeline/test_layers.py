@@ -42,7 +42,7 @@ def test_classes_keep_their_values_in_overviews_and_quantities_are_averaged():
             Layer("B02", "blue", grid((2, 2)), "uint16", 0),
             layers.confidence_layer(grid((2, 2))),
         ],
-        "mode": [
+        "nearest": [
             Layer("SCL", "scl", grid((2, 2)), "uint8", 0),
             layers.provenance_layer(grid((2, 2))),
             layers.cloudmask_layer(grid((2, 2))),
