@@ -18,16 +18,18 @@ from pipeline.address import output_url
 if TYPE_CHECKING:
     from flows.request import AreaRequest, SceneRequest
     from flows.selection import Selection
+    from flows.totals import PlanTotals
     from pipeline.plan import ScenePlan
 
-_HELP = """Show what a run would do: scenes, tiles that need the network, GB, minutes; new, done or stale.
+_HELP = """Show what a run would do and cost: scenes, tiles that need the network, bytes, memory, minutes; new, done or stale.
 
 Example:
 
   decloud plan --catalog earth-search --aoi 15.2,45.2,16.2,45.9 --dates 2023-08-01/2023-08-31 --output out
 
 stale: the folder holds a product of the scene that was made with other inputs or parameters. Nothing is restored and
-no product is written.
+no product is written. Masks are made and other dates are chosen as the run will do it, and the network is tried on a few
+tiles: the minutes are those of this machine as busy as it is now.
 """
 
 
@@ -54,7 +56,8 @@ def plan(
         tell_selection(selection, quiet=quiet)
         check_once(request)
         plans = _plans(request, selection, quiet=quiet)
-    _print(plans, selection, as_json=json)
+    totals = _totals(plans, request, output)
+    _print(plans, selection, totals, as_json=json)
     bad = bool(selection.problems) or any(scene.state == "invalid" for scene in plans)
     raise typer.Exit(1 if bad else 0)
 
@@ -72,7 +75,7 @@ def _plans(request: AreaRequest | SceneRequest, selection: Selection, *, quiet: 
     with one_cluster(request.resources.resources()), watcher(quiet=quiet) as told:
         for number, item in enumerate(selection.items, 1):
             check()
-            told.scene(number, len(selection.items), label(item))("plan", 0, 1)
+            told.scene(number, len(selection.items), label(item))("masks, other dates, pace", 0, 1)
             plans.append(
                 plan_scene(
                     item,
@@ -88,20 +91,33 @@ def _plans(request: AreaRequest | SceneRequest, selection: Selection, *, quiet: 
     return plans
 
 
-def _print(plans: Sequence[ScenePlan], selection: Selection, *, as_json: bool) -> None:
+def _totals(plans: Sequence[ScenePlan], request: AreaRequest | SceneRequest, output: Path | None) -> PlanTotals:
+    from flows.totals import PlanTotals
+
+    return PlanTotals.of(plans, request.resources.resources().max_memory, output)
+
+
+def _print(plans: Sequence[ScenePlan], selection: Selection, totals: PlanTotals, *, as_json: bool) -> None:
     from flows.tables import print_json, print_reason, print_table
+    from flows.totals import COLUMNS, cost_shown
 
     if as_json:
-        scenes = [asdict(scene) | {"when": scene.when.isoformat()} for scene in plans]
+        scenes = [asdict(scene) | {"when": scene.when.isoformat(), "minutes": scene.minutes} for scene in plans]
         print_json(
-            {"scenes": scenes, "problems": selection.problems, "warnings": selection.warnings, "note": selection.note}
+            {
+                "scenes": scenes,
+                "total": asdict(totals),
+                "problems": selection.problems,
+                "warnings": selection.warnings,
+                "note": selection.note,
+            }
         )
         return
     if not plans:
         sys.stdout.write(selection.note + "\n")
         return
     print_table(
-        ("scene", "date", "state", "tiles", "cloudy", "unsupported", "references", "GB", "minutes"),
+        ("scene", "date", "state", "tiles", "cloudy", "unsupported", "references", *COLUMNS),
         (
             (
                 scene.scene,
@@ -111,18 +127,15 @@ def _print(plans: Sequence[ScenePlan], selection: Selection, *, as_json: bool) -
                 f"{scene.cloudy:.1%}" if scene.tiles else "",
                 f"{scene.unsupported:.1%}" if scene.tiles else "",
                 str(len(scene.references)) if scene.tiles else "",
-                f"{scene.gigabytes:.2f}" if scene.tiles else "",
-                f"{scene.minutes:.1f}" if scene.tiles else "",
+                *cost_shown(scene.cost),
             )
             for scene in plans
         ),
-        right=("tiles", "cloudy", "unsupported", "references", "GB", "minutes"),
+        right=("tiles", "cloudy", "unsupported", "references", *COLUMNS),
     )
     for scene in plans:
         if scene.reason:
             print_reason(scene.scene, scene.state, scene.reason)
-    to_do = [scene for scene in plans if scene.state in ("new", "stale")]
-    sys.stdout.write(
-        f"{len(plans)} scene{'' if len(plans) == 1 else 's'}, {len(to_do)} to do: {sum(s.needed for s in to_do)} tiles for the network, "
-        f"{sum(s.gigabytes for s in to_do):.2f} GB, about {sum(s.minutes for s in to_do):.1f} minutes\n"
-    )
+    sys.stdout.write(totals.line + "\n")
+    if totals.warning:
+        sys.stderr.write(f"warning: {totals.warning}\n")

@@ -16,7 +16,6 @@ without, 757 MiB with two and 871 MiB with four references).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import lcm
 
 from pipeline.errors import InvalidSettings
@@ -68,6 +67,14 @@ def block_edge(scene: Scene, references: int, tile: int, resources: Resources) -
     return max(edge for edge in fitting if edge <= max(1536, fitting[0]))
 
 
+def planned_memory(scene: Scene, references: int, tile: int, edge: int, resources: Resources) -> int:
+    """Bytes that a scene is planned to hold with blocks of this edge, in all processes of this machine; parameters as for `block_edge`."""
+    if not resources.dask:
+        return needed(scene, references, tile, edge, resources.threads)
+    elsewhere = resources.processes * PROCESS + exchange(resources)
+    return needed(scene, references, tile, edge, resources.processes) + elsewhere
+
+
 def exchange(resources: Resources) -> int:
     """Bytes of blocks' parts and answers that may be on their way to a cluster and back."""
     return resources.max_memory // EXCHANGE
@@ -87,12 +94,3 @@ def needed(scene: Scene, references: int, tile: int, edge: int, threads: int) ->
     )
     stripe = min(edge, height) * width * (4 * per_pixel + 33)
     return int(BASE + network + masks + blocks + stripe)
-
-
-def transfer_seconds(pixels: Sequence[int]) -> float:
-    """Expected wall time of reading and writing these numbers of pixels.
-
-    50 million pixels a second: decoding, composing, compressing and reading back, measured on two cores with
-    `benchmarks/full_scene.py` and the identity checkpoint.
-    """
-    return sum(pixels) * 2e-8

@@ -1,20 +1,64 @@
-"""The pace of a network on this machine, measured, for plans: machines differ by more than scenes do."""
+"""The pace of this machine, measured for plans: of a network over tiles side by side, and of reading a scene's own files."""
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.inference import TileInput, open_restorer, pick_device
+from pipeline.inference import Restorer, TileInput, open_restorer, pick_device
+
+if TYPE_CHECKING:
+    from pipeline.scene import Scene, SceneBand
+
+_SPAN = 1.0
+"""Seconds over which a network is timed at least, where a round of it is shorter."""
+_ROUNDS = 4
+"""Rounds at most: a large network is not kept busy for a plan."""
+_CUDA = 16
+"""Tiles of a round on CUDA: some batches."""
+_WINDOW = 1024
+"""Edge of the window that is read, pixels of the band: a tile of a JPEG 2000 of ESA's, four blocks of a COG."""
+_BANDS = 4
+"""Bands that are read, at most."""
+
+
+@dataclass(frozen=True)
+class NetworkPace:
+    """How fast a network is."""
+
+    load: float
+    """Seconds of each scene until it is at this pace: its weights read, its first tiles."""
+    tile: float
+    """Wall seconds a tile, of many: those that are computed side by side, or in a batch, share it."""
+    elsewhere: bool
+    """True where it is on a device of its own and leaves the cores to others."""
+
+
+def library_seconds() -> float:
+    """Seconds that it takes to import the network's libraries: what a process spends once, 0 from then on."""
+    if "torch" in sys.modules:
+        return 0.0
+    start = time.perf_counter()
+    import torch  # noqa: F401
+
+    return time.perf_counter() - start
 
 
 @lru_cache(maxsize=32)
-def measured_seconds(checkpoint: str, bands: tuple[str, ...], dates: int, size: int, device: str) -> float:
-    """Wall seconds of one tile on one worker of a CPU, or of one tile on its own on CUDA: the second of two runs.
+def network_pace(
+    checkpoint: str, bands: tuple[str, ...], dates: int, size: int, device: str, abreast: int
+) -> NetworkPace:
+    """Measure a network on tiles as a run gives it, after a first round that does not count.
 
-    bands: ESA names. dates: number of references. size: edge of the tile, pixels. Raises as `open_restorer` does.
+    bands: ESA names. dates: number of references. size: edge of the tile, pixels. abreast: tiles side by side on a CPU, as the run will
+    have: two are slower than one alone, but faster than one after the other. Raises as `open_restorer` does.
     """
     shape = (len(bands), size, size)
     clear = np.ones(shape[1:], np.bool_)
@@ -26,19 +70,83 @@ def measured_seconds(checkpoint: str, bands: tuple[str, ...], dates: int, size: 
         np.ones((dates, *shape[1:]), np.bool_),
         tuple(float(day + 1) for day in range(dates)),
     )
-    restorer = open_restorer(checkpoint, bands, device)
+    start = time.perf_counter()
+    restorer = open_restorer(checkpoint, bands, device, abreast)
+    load = time.perf_counter() - start
     try:
-        for _ in range(2):
-            start = time.perf_counter()
-            list(restorer.restore([tile]))
-            seconds = time.perf_counter() - start
+        elsewhere = pick_device(device) != "cpu"
+        around = _CUDA if elsewhere else abreast
+        first = _timed(restorer, repeat(tile, around))
+        rounds = int(min(max(_SPAN // max(first, 1e-6), 1), _ROUNDS))
+        later = _timed(restorer, repeat(tile, around * rounds)) / rounds
+        return NetworkPace(load + max(first - later, 0.0), later / around, elsewhere)
     finally:
         restorer.close()
-    return seconds
 
 
-def network_seconds(tiles: int, seconds_a_tile: float, threads: int, device: str) -> float:
-    """Expected wall time of `tiles` tiles; workers count on a CPU only."""
-    if tiles == 0:
-        return 0.0
-    return tiles * seconds_a_tile / (threads if pick_device(device) == "cpu" else 1)
+def _timed(restorer: Restorer, tiles: Iterable[TileInput]) -> float:
+    start = time.perf_counter()
+    for _ in restorer.restore(tiles):
+        pass
+    return time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class SourcePace:
+    """What a sample of a scene's files says of all of them."""
+
+    pixel: float
+    """Seconds of one thread to fetch and decode a pixel of a band."""
+    packed: float
+    """Bytes of a band's pixels after compression over before, as a product compresses them."""
+
+
+def source_pace(scene: Scene) -> SourcePace:
+    """Read a window of some of the bands of `scene`, each at another place, with files opened anew, and compress it.
+
+    Raises InvalidScene for damaged pixels, ReadFailed where a retry may help.
+    """
+    from pipeline.reader import BandReader
+
+    chosen = scene.bands[:: -(-len(scene.bands) // _BANDS)]
+    reader = BandReader()
+    seconds, pixels, before, after = 0.0, 0, 0, 0
+    try:
+        for number, band in enumerate(chosen, 1):
+            rows, cols = (_window(length, number / (len(chosen) + 1)) for length in band.shape)
+            reader.header(band.href)
+            start = time.perf_counter()
+            window = reader.read(band.href, band.index, rows, cols)
+            seconds += time.perf_counter() - start
+            pixels += window.size
+            before += window.nbytes
+            after += _compressed(window, band)
+    finally:
+        reader.close()
+    return SourcePace(seconds / pixels, after / before)
+
+
+def _window(length: int, at: float) -> slice:
+    """A window about the part `at` of an axis, on the lattice of windows.
+
+    >>> _window(10980, 0.5), _window(915, 0.2)
+    (slice(5120, 6144, None), slice(0, 915, None))
+    """
+    start = int(length * at) // _WINDOW * _WINDOW
+    return slice(start, min(start + _WINDOW, length))
+
+
+def _compressed(pixels: np.ndarray, band: SceneBand) -> int:
+    """Bytes of `pixels` in a GeoTIFF with the blocks and the compression of a product's."""
+    from rasterio.io import MemoryFile
+
+    from pipeline.cog import BLOCK, PROFILE
+
+    height, width = pixels.shape
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", width=width, height=height, count=1, dtype="uint16", crs=band.geobox.crs, transform=band.geobox.transform,
+            tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress=PROFILE["COMPRESS"], zstd_level=int(PROFILE["LEVEL"]), predictor=2,
+        ) as file:  # fmt: skip
+            file.write(pixels, 1)
+        return len(memory.getbuffer())

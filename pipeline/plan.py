@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from catalogs.item import SceneItem
-from pipeline.budget import block_edge, transfer_seconds
-from pipeline.checkpoints import check_fits, checkpoint_reach
+from pipeline.budget import block_edge, planned_memory
+from pipeline.checkpoints import IDENTITY, check_fits, checkpoint_reach
+from pipeline.clock import Clock
+from pipeline.confidence import groups_of
+from pipeline.cost import Cost, Work, cost_of
 from pipeline.errors import InvalidScene, InvalidSettings, PipelineError, SceneRefused
 from pipeline.output import products_of
-from pipeline.pace import measured_seconds, network_seconds
-from pipeline.prepare import make_job, prepare, refuse_if_made_up
+from pipeline.pace import library_seconds, network_pace, source_pace
+from pipeline.prepare import Prepared, make_job, prepare, refuse_if_made_up
 from pipeline.refresh import Redo, kept_product
 from pipeline.scene import Scene, open_scene
 from pipeline.settings import DecloudSettings, Resources
@@ -45,14 +48,17 @@ class ScenePlan:
     """Share of the pixels with data that will be replaced without a clear other date, 0..1."""
     references: tuple[str, ...] = ()
     """Ids of the other dates, clearest first."""
-    gigabytes: float = 0.0
-    """Pixels to read and write, uncompressed, 10^9 bytes."""
-    minutes: float = 0.0
-    """Expected wall time on this machine."""
+    cost: Cost = field(default_factory=Cost)
+    """Bytes, memory, seconds."""
     block: int = 0
     """Edge of a block, pixels of the work grid."""
     reason: str = ""
     """Why it is invalid, or done although other dates have come."""
+
+    @property
+    def minutes(self) -> float:
+        """Expected wall time on this machine."""
+        return self.cost.wall / 60
 
 
 def plan_scene(
@@ -89,7 +95,8 @@ def _planned(
     area: BaseGeometry | None,
     resources: Resources,
 ) -> ScenePlan:
-    prepared = prepare(scene, settings, candidates, area)
+    clock = Clock()
+    prepared = prepare(scene, settings, candidates, area, clock)
     try:
         reason = ""
         try:
@@ -97,8 +104,7 @@ def _planned(
         except PipelineError as error:
             reason = str(error)
         job = make_job(prepared, settings, *checkpoint_reach(settings.checkpoint))
-        pixels = [band.shape[0] * band.shape[1] for band in scene.bands] * (2 + len(prepared.references))
-        seconds = transfer_seconds(pixels) + _network_seconds(settings, job, resources)
+        edge = block_edge(scene, len(prepared.references), settings.tile, resources)
         state: Literal["new", "stale"] = "stale" if products_of(output, scene.id) else "new"
         return ScenePlan(
             scene.id,
@@ -109,21 +115,46 @@ def _planned(
             cloudy=prepared.replaced,
             unsupported=prepared.unsupported,
             references=tuple(reference.scene.id for reference in prepared.references),
-            gigabytes=sum(pixels) * 2 / 1e9,
-            minutes=seconds / 60,
-            block=block_edge(scene, len(prepared.references), settings.tile, resources),
+            # Nobody runs what is refused: how long it would take is not worth measuring.
+            cost=Cost() if reason else _cost(prepared, job, settings, resources, edge, clock),
+            block=edge,
             reason=reason,
         )
     finally:
         prepared.close()
 
 
-def _network_seconds(settings: DecloudSettings, job: SceneJob, resources: Resources) -> float:
-    if job.plan.count == 0:
-        return 0.0
-    bands = tuple(band.name for band in job.scene.bands)
-    tile = measured_seconds(settings.checkpoint, bands, len(job.references), settings.tile, resources.device)
-    return network_seconds(job.plan.count, tile, _tiles_at_once(resources), resources.device)
+def _cost(
+    prepared: Prepared, job: SceneJob, settings: DecloudSettings, resources: Resources, edge: int, clock: Clock
+) -> Cost:
+    scene, plan = prepared.scene, job.plan
+    bands = tuple(band.name for band in scene.bands)
+    work = Work(
+        scene,
+        len(prepared.references),
+        plan.count,
+        settings.tile,
+        plan.count / plan.total,
+        prepared.replaced,
+        classes=(scene.shape, scene.shape, *_own_classes(scene)),
+        confidence=settings.checkpoint != IDENTITY and bool(groups_of(bands)),
+        overviews=settings.format == "cog",
+    )
+    abreast, network, libraries, shared = 1, None, 0.0, True
+    if plan.count and settings.checkpoint != IDENTITY:
+        abreast, libraries = _tiles_at_once(resources), library_seconds()
+        network = network_pace(settings.checkpoint, bands, work.references, settings.tile, resources.device, abreast)
+        shared = not network.elsewhere and (not resources.dask or bool(resources.processes))
+    memory = planned_memory(scene, work.references, settings.tile, edge, resources)
+    return cost_of(
+        work, network, source_pace(scene), clock.seconds, memory,
+        libraries=libraries, cores=resources.threads, abreast=abreast, shared=shared,
+    )  # fmt: skip
+
+
+def _own_classes(scene: Scene) -> list[tuple[int, int]]:
+    """The shape of the source's own classification, which goes along."""
+    return [] if scene.item.scl is None else [scene.reader.header(scene.item.scl.href).shape]
 
 
 def _tiles_at_once(resources: Resources) -> int:
