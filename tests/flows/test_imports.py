@@ -13,7 +13,7 @@ from flows.imports import UNUSED, unused_left_out
 from tests.flows.conftest import Decloud, MadeScene
 
 NEVER = {
-    "torch", "prefect", "matplotlib", "pandas", "geopandas", "pyarrow", "tensorboard", "skimage", "xarray", "rioxarray",
+    "torch", "prefect", "distributed", "dask", "matplotlib", "pandas", "geopandas", "pyarrow", "tensorboard", "skimage", "xarray", "rioxarray",
     "boto3", "botocore", "fsspec", "pystac", "pystac_client", "httpx",
 }  # fmt: skip
 """What a run of local files without a network has no use for."""
