@@ -51,7 +51,8 @@ def clouds(cover: Cover, size: int, seed: int = 0) -> npt.NDArray[np.bool_]:
     fine = np.asarray(Image.fromarray(smooth).resize((cells * cell,) * 2, Image.Resampling.BILINEAR))[:size, :size]
     # Every third pixel tells the quantile as well as all of them.
     level = np.quantile(fine[::3, ::3], 1 - cover.share)
-    return fine > level
+    above: npt.NDArray[np.bool_] = fine > level
+    return above
 
 
 def make_cover(cover: Cover, work: Path, size: int) -> Path:

@@ -41,4 +41,5 @@ class Images:
     def band(self, name: str) -> npt.NDArray[np.uint16]:
         """uint16 (rows, cols) of a band at its native resolution; no nodata, as 0 is made 1."""
         with rasterio.open(self.folder / f"{name}.tif") as file:
-            return np.maximum(file.read(1), 1)
+            pixels: npt.NDArray[np.uint16] = np.maximum(file.read(1), 1)
+        return pixels

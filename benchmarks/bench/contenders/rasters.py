@@ -72,7 +72,8 @@ def read_stack(job: Job) -> npt.NDArray[np.float32]:
 
 def numbers(reflectance: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
     """Digital numbers: reflectance x 10000, rounded."""
-    return np.clip(np.rint(reflectance * np.float32(10000)), 0, 65535).astype(np.uint16)
+    rounded: npt.NDArray[np.uint16] = np.clip(np.rint(reflectance * np.float32(10000)), 0, 65535).astype(np.uint16)
+    return rounded
 
 
 def write_stack(job: Job, pixels: npt.NDArray[np.uint16]) -> dict[str, str]:
@@ -131,4 +132,5 @@ def offsets(length: int, tile: int, step: int) -> list[int]:
 
 def _read(path: str) -> npt.NDArray:
     with rasterio.open(path) as file:
-        return file.read(1)
+        pixels: npt.NDArray = file.read(1)
+    return pixels

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from benchmarks.bench.covers import CLUSTERED, SCATTERED
 from benchmarks.bench.entry import Line
 from benchmarks.bench.lines.identity import IdentityLine
+from benchmarks.bench.lines.network import NetworkLine
 
-LINES: tuple[Line, ...] = (IdentityLine(),)
+LINES: tuple[Line, ...] = (IdentityLine(), NetworkLine(CLUSTERED, 0.5), NetworkLine(SCATTERED, None))
 
 __all__ = ["LINES"]
