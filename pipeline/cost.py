@@ -1,7 +1,7 @@
 """`Cost`: what a scene will take, before it is run: bytes, memory, seconds by stage.
 
 The network's pace and that of reading are measured (`pipeline.pace`), mask and references were just made by whoever asks. What is left
-are constants: seconds of one core for each pixel that is composed, written and encoded. On a CPU the network shares the cores with all of
+are constants: seconds of one core for each pixel that is composed, written and encoded, times what a probe says of this machine. On a CPU the network shares the cores with all of
 that, so their times add up, spread over the cores; on another device they overlap, and the longer one counts. A product's files are
 encoded when all pixels are there.
 """
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pipeline.pace import NetworkPace, SourcePace
     from pipeline.scene import Scene
 
-COMPOSE = 2.5e-8
+COMPOSE = 2.0e-8
 """Seconds of a core for each pixel and band of the tiles that the network sees: their input, the sum of its answers, the result. As all
 constants here measured on two cores with `benchmarks/full_scene.py`, 4096 x 4096 pixels, four bands, identity."""
-WRITE = 2.0e-8
+WRITE = 1.2e-8
 """Seconds of a core for each pixel and layer that is assembled and handed to the files."""
-ENCODE = 4.5e-8
+ENCODE = 2.5e-8
 """Seconds of a core for each pixel and layer that is compressed, with its overviews, and read back."""
 BEGIN = 0.5
 """Seconds of a scene that do not grow with it: headers, locks, the checksums of its files, the item."""
@@ -94,29 +94,32 @@ def cost_of(
     memory: int,
     *,
     libraries: float,
+    slowness: float,
     cores: int,
     abreast: int,
     shared: bool,
 ) -> Cost:
     """The cost of a scene.
 
-    network: None where no tile needs one. libraries: seconds that this process spends once, before its first network. before: seconds of the stages that come first, as measured. memory: bytes planned. cores: threads of this process. abreast: tiles side by side. shared: True where the network computes on the same cores as everything else.
+    network: None where no tile needs one. libraries: seconds that this process spends once, before its first network. slowness: as
+    `pipeline.pace.slowness` says. before: seconds of the stages that come first, as measured. memory: bytes planned. cores: threads of this process. abreast: tiles side by side. shared: True where the network computes on the same cores as everything else.
     """
     grid = work.scene.shape[0] * work.scene.shape[1]
     flags = sum(rows * cols for rows, cols in work.classes) + (grid if work.confidence else 0)
     read = work.pixels + int(work.pixels * work.references * work.share)
     tiles = -(-work.tiles // abreast) * abreast
+    layers = work.pixels + flags
     seconds = dict(before) | {
         "load": libraries + (0.0 if network is None else network.load),
         "network": 0.0 if network is None else tiles * network.tile,
         "read": read * source.pixel / cores,
-        "compose": work.tiles * work.tile**2 * len(work.scene.bands) * COMPOSE / cores,
-        "write": (work.pixels + flags) * WRITE / cores,
-        "encode": (work.pixels + flags) * ENCODE / cores,
+        "compose": work.tiles * work.tile**2 * len(work.scene.bands) * COMPOSE * slowness / cores,
+        "write": layers * WRITE * slowness / cores,
+        "encode": layers * ENCODE * slowness / cores,
     }
     others = seconds["read"] + seconds["compose"] + seconds["write"]
     streamed = seconds["network"] + others if shared else max(seconds["network"], others)
-    wall = BEGIN + sum(before.values()) + seconds["load"] + streamed + seconds["encode"]
+    wall = BEGIN * slowness + sum(before.values()) + seconds["load"] + streamed + seconds["encode"]
     bands = 2 * work.pixels * source.packed
     masks = flags * _CLASSES + (grid * _CONFIDENCE * work.replaced if work.confidence else 0)
     each, most = _PREVIEW

@@ -1,16 +1,19 @@
-"""The pace of this machine, measured for plans: of a network over tiles side by side, and of reading a scene's own files."""
+"""The pace of this machine as it is now, measured for plans: of a network over tiles side by side, of reading a scene's own files, of a core."""
 
 from __future__ import annotations
 
 import sys
 import time
+import zlib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.inference import Restorer, TileInput, open_restorer, pick_device
 
@@ -27,6 +30,9 @@ _WINDOW = 1024
 """Edge of the window that is read, pixels of the band: a tile of a JPEG 2000 of ESA's, four blocks of a COG."""
 _BANDS = 4
 """Bands that are read, at most."""
+_PROBE = 0.010
+"""Seconds that a core takes for `_probe` on the machine on which the constants of `pipeline.cost` were measured, while it does nothing else."""
+_PROBES = 4
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,26 @@ def _timed(restorer: Restorer, tiles: Iterable[TileInput]) -> float:
     return time.perf_counter() - start
 
 
+def slowness(threads: int) -> float:
+    """How many times as long as where the constants of `pipeline.cost` were measured work takes here and now, on so many threads at once.
+
+    A slower machine counts, and one that others keep busy.
+    """
+    pixels = np.linspace(0, 1, 2**20, dtype=np.float32).reshape(1024, 1024)
+    with ThreadPoolExecutor(threads) as pool:
+        # The threads are there, and their memory is, before it counts.
+        list(pool.map(_probe, repeat(pixels, threads)))
+        start = time.perf_counter()
+        list(pool.map(_probe, repeat(pixels, threads * _PROBES)))
+        return (time.perf_counter() - start) / _PROBES / _PROBE
+
+
+def _probe(pixels: NDArray[np.float32]) -> int:
+    """Some arithmetic over a few megabytes, and a checksum: what composing and writing are made of."""
+    mixed = pixels * np.float32(0.7) + pixels.T[::-1] * np.float32(0.3)
+    return zlib.crc32(np.rint(mixed * 10000).astype(np.uint16))
+
+
 @dataclass(frozen=True)
 class SourcePace:
     """What a sample of a scene's files says of all of them."""
@@ -136,7 +162,7 @@ def _window(length: int, at: float) -> slice:
     return slice(start, min(start + _WINDOW, length))
 
 
-def _compressed(pixels: np.ndarray, band: SceneBand) -> int:
+def _compressed(pixels: NDArray[np.uint16], band: SceneBand) -> int:
     """Bytes of `pixels` in a GeoTIFF with the blocks and the compression of a product's."""
     from rasterio.io import MemoryFile
 

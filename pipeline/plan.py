@@ -16,7 +16,7 @@ from pipeline.confidence import groups_of
 from pipeline.cost import Cost, Work, cost_of
 from pipeline.errors import InvalidScene, InvalidSettings, PipelineError, SceneRefused
 from pipeline.output import products_of
-from pipeline.pace import library_seconds, network_pace, source_pace
+from pipeline.pace import library_seconds, network_pace, slowness, source_pace
 from pipeline.prepare import Prepared, make_job, prepare, refuse_if_made_up
 from pipeline.refresh import Redo, kept_product
 from pipeline.scene import Scene, open_scene
@@ -148,7 +148,7 @@ def _cost(
     memory = planned_memory(scene, work.references, settings.tile, edge, resources)
     return cost_of(
         work, network, source_pace(scene), clock.seconds, memory,
-        libraries=libraries, cores=resources.threads, abreast=abreast, shared=shared,
+        libraries=libraries, slowness=slowness(resources.threads), cores=resources.threads, abreast=abreast, shared=shared,
     )  # fmt: skip
 
 

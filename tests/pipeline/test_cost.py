@@ -18,7 +18,7 @@ from pipeline.cost import Work, cost_of
 from pipeline.engine import decloud_scene
 from pipeline.errors import InvalidScene, InvalidSettings
 from pipeline.inference import Identity, TileInput
-from pipeline.pace import NetworkPace, SourcePace, network_pace, source_pace
+from pipeline.pace import NetworkPace, SourcePace, network_pace, slowness, source_pace
 from pipeline.plan import plan_scene
 from pipeline.scene import open_scene
 from pipeline.settings import Resources
@@ -36,7 +36,7 @@ def work(tiles: int = 10, **changes: object) -> Work:
 
 
 def cost(made: Work, network: NetworkPace | None = NETWORK, **changes: object):
-    given = {"libraries": 0.0, "cores": 2, "abreast": 2, "shared": True} | changes
+    given = {"libraries": 0.0, "slowness": 1.0, "cores": 2, "abreast": 2, "shared": True} | changes
     return cost_of(made, network, SOURCE, {"mask": 1.0, "references": 2.0}, 2**30, **given)  # type: ignore[arg-type]
 
 
@@ -64,6 +64,16 @@ def test_times_add_up_on_shared_cores_and_overlap_elsewhere() -> None:
     assert idle.limit == "references"
 
 
+def test_a_machine_that_is_slow_now_takes_longer_for_what_is_not_measured() -> None:
+    quick, slow = cost(work(400)), cost(work(400), slowness=3.0)
+    for stage in ("compose", "write", "encode"):
+        assert slow.seconds[stage] == pytest.approx(3 * quick.seconds[stage], abs=2e-3)
+    for stage in ("mask", "references", "load", "network", "read"):
+        assert slow.seconds[stage] == quick.seconds[stage]
+    assert slow.wall > quick.wall
+    assert 0 < slowness(1) < 1000
+
+
 def test_a_last_tile_alone_takes_as_long_as_a_full_round() -> None:
     assert cost(work(9)).seconds["network"] == cost(work(10)).seconds["network"] == 2.5
     assert cost(work(9), abreast=1).seconds["network"] == 2.25
@@ -87,7 +97,8 @@ def test_a_plan_counts_what_the_run_then_writes(tmp_path: Path) -> None:
     assert plan.cost.written == raw
     with open_scene(item) as opened:
         assert plan.cost.read == 2 * sum(band.shape[0] * band.shape[1] for band in opened.bands)
-        assert plan.cost.memory == needed(opened, 0, IDENTITY.tile, plan.block, 2)
+        pixels = opened.shape[0] * opened.shape[1]
+    assert plan.cost.memory > 2**27 + pixels
     assert plan.cost.memory <= Resources().max_memory
     assert {"mask", "references", "read", "compose", "write", "encode"} <= set(plan.cost.seconds)
     assert plan.cost.wall > sum(plan.cost.seconds[stage] for stage in ("mask", "references", "encode"))
@@ -177,5 +188,5 @@ def test_memory_of_processes_beside_this_one_counts() -> None:
     here = planned_memory(made, 2, 256, 256, Resources(workers=2))
     beside = planned_memory(made, 2, 256, 256, Resources(dask="local:2", max_memory=4 * 2**30))
     away = planned_memory(made, 2, 256, 256, Resources(dask="tcp://10.0.0.7:8786"))
-    assert here == needed(made, 2, 256, 256, 2)
+    assert needed(made, 2, 256, 256, 2) <= here <= Resources().max_memory
     assert beside > here > away
