@@ -41,3 +41,9 @@ class ClusterFailed(PipelineError):
     """The cluster that was to do the work cannot be reached, or lost its workers; finished blocks are kept."""
 
     transient = True
+
+
+class DeviceFailed(PipelineError):
+    """A GPU failed, or its memory does not do; finished blocks are kept."""
+
+    transient = True

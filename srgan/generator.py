@@ -253,7 +253,7 @@ class Generator(nn.Module):
         return decoded
 
     def _mean(self, channels: Channels) -> Tensor:
-        return self.mean if channels is None else self.mean[list(channels)]
+        return chosen(self.mean[None], channels)[0]
 
     def _check(
         self,

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srgan.layers import Block, ChannelNorm, Pointwise, Up, zeroed
-from srgan.present import Channels
+from srgan.precision import kept
+from srgan.present import Channels, chosen
 from srgan.spec import BANDS, GROUPS
 
 FINE_LEVELS = 3
 """Levels of the gradient branch; the coarser ones belong to the structure branch."""
 
-# Constants of the module, brought to the type and place of their input by `type_as`: made anew in each call, they would tie an exported
-# graph to the device on which it was made.
+# Constants of the module, brought to the type and place of their input by `kept`.
 _MEMBERS = torch.tensor([[float(band in group) for band in BANDS] for group in GROUPS.values()])
 _SOBEL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
 
@@ -97,8 +97,7 @@ def band_groups(image: Tensor, present: Tensor, channels: Channels = None) -> Te
 
     channels: numbers of the bands that both hold, where it is not all 13.
     """
-    members = _MEMBERS if channels is None else _MEMBERS[:, list(channels)]
-    weight = members.type_as(present) * present[:, None, :]
+    weight = chosen(kept(_MEMBERS, present), channels) * present[:, None, :]
     weight = weight / weight.sum(2, keepdim=True).clamp_min(1.0)
     return torch.einsum("bgc,bchw->bghw", weight, image)
 
@@ -108,7 +107,7 @@ def sobel(image: Tensor) -> Tensor:
 
     Channels 0..C-1 grow to the right (d/dx), C..2C-1 downwards (d/dy). A ramp of slope 1 a pixel gives 1.
     """
-    kernel = _SOBEL.type_as(image)
+    kernel = kept(_SOBEL, image)
     channels = image.shape[1]
     padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
     along = F.conv2d(padded, kernel.expand(channels, 1, 3, 3), groups=channels)

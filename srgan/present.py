@@ -7,6 +7,7 @@ a weight of 0.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 Channels = tuple[int, ...] | None
@@ -28,7 +29,8 @@ def worth_leaving_out(channels: tuple[int, ...], bands: int) -> Channels:
 
 def chosen(tensor: Tensor, channels: Channels) -> Tensor:
     """The channels (dimension 1) of a tensor (B, 13, ...) that `channels` names: (B, C, ...)."""
-    return tensor if channels is None else tensor[:, list(channels)]
+    # Not by a list of numbers: on a GPU that is a tensor to be sent there first, which nothing that is captured may wait for.
+    return tensor if channels is None else torch.stack([tensor[:, number] for number in channels], 1)
 
 
 def widened(tensor: Tensor, channels: Channels, bands: int) -> Tensor:
@@ -37,7 +39,9 @@ def widened(tensor: Tensor, channels: Channels, bands: int) -> Tensor:
         return tensor
     held = len(channels)
     full = tensor.new_zeros(tensor.shape[0], bands + tensor.shape[1] - held, *tensor.shape[2:])
-    full[:, [*channels, *range(bands, full.shape[1])]] = tensor
+    for place, number in enumerate(channels):
+        full[:, number] = tensor[:, place]
+    full[:, bands:] = tensor[:, held:]
     return full
 
 
