@@ -23,7 +23,9 @@ WRITE = 1.2e-8
 """Seconds of a core for each pixel and layer that is assembled and handed to the files."""
 ENCODE = 2.5e-8
 """Seconds of a core for each pixel and layer that is compressed, with its overviews, and read back."""
-BEGIN = 0.5
+FILE = 0.03
+"""Seconds of a core for each file, however small."""
+BEGIN = 0.3
 """Seconds of a scene that do not grow with it: headers, locks, the checksums of its files, the item."""
 _OVERVIEWS = 4 / 3
 _CLASSES = 0.1
@@ -108,14 +110,14 @@ def cost_of(
     flags = sum(rows * cols for rows, cols in work.classes) + (grid if work.confidence else 0)
     read = work.pixels + int(work.pixels * work.references * work.share)
     tiles = -(-work.tiles // abreast) * abreast
-    layers = work.pixels + flags
+    layers, files = work.pixels + flags, len(work.scene.bands) + len(work.classes) + work.confidence
     seconds = dict(before) | {
         "load": libraries + (0.0 if network is None else network.load),
         "network": 0.0 if network is None else tiles * network.tile,
         "read": read * source.pixel / cores,
         "compose": work.tiles * work.tile**2 * len(work.scene.bands) * COMPOSE * slowness / cores,
         "write": layers * WRITE * slowness / cores,
-        "encode": layers * ENCODE * slowness / cores,
+        "encode": (layers * ENCODE + files * FILE) * slowness / cores,
     }
     others = seconds["read"] + seconds["compose"] + seconds["write"]
     streamed = seconds["network"] + others if shared else max(seconds["network"], others)
