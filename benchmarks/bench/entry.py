@@ -77,8 +77,15 @@ class Setup:
 class Line(Protocol):
     """One comparison."""
 
-    name: str
-    title: str
+    @property
+    def name(self) -> str:
+        """One word, for `--only`."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """Of its table."""
+        ...
 
     def entries(self, setup: Setup) -> Sequence[Entry]:
         """Make what is needed; the contenders, in the order of the table."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from benchmarks.bench.covers import Cover, make_cover
 from benchmarks.bench.entry import Check, Entry, Setup, Verdict
 from benchmarks.bench.job import Job
-from benchmarks.bench.lines.peers import NAIVE, OVERLAPPING, naive_loops, overlapping
+from benchmarks.bench.lines.peers import OVERLAPPING, naive_loops, overlapping
 from benchmarks.bench.run import Tally, ratio
 from benchmarks.bench.scenes import make_scene
 from benchmarks.bench.weights import make_network
@@ -67,5 +67,12 @@ class NetworkLine:
             found.append(
                 Verdict(f"work of decloud / best that overlaps tiles, {word}", max(shares, default=None), self.bound)
             )
+        found.append(Verdict("share of the tiles that decloud gave to the network", tiles_run(ours), None))
         found.append(Verdict("values that decloud changed away from clouds", ours.changed, 0))
         return found
+
+
+def tiles_run(ours: Tally) -> float | None:
+    """Share of all tiles that went through the network, as the product's item says."""
+    facts = ours.runs[-1].facts if ours.runs and not ours.failed else {}
+    return facts["tiles_restored"] / facts["tiles"] if facts else None

@@ -1,0 +1,118 @@
+"""`make_dates`: one place on several dates under real clouds, as large as asked for, its cover near a given share."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+
+from benchmarks.bench.scenes import repeated, write_raster
+from catalogs.item import SceneItem
+from catalogs.query import Query
+from catalogs.search import search
+from pipeline.simulation.simulate import simulate_area
+
+CATALOGUE = "stac/earth-search/catalog.json"
+BANDS = ("B02", "B03", "B04", "B08")
+CLOUDY = (3, 8, 9, 10)
+"""Classes of the SCL: cloud shadow, cloud of medium and high probability, cirrus."""
+EDGE, STEP = 384, 24
+"""Edge of the window that is repeated, and how finely windows are looked through; pixels of the finest band."""
+NODATA = 0
+
+
+@dataclass(frozen=True)
+class Dates:
+    """The same ground on several dates."""
+
+    scene: Path
+    """STAC item of the cloudy date."""
+    others: tuple[Path, ...]
+    """Items of the other dates."""
+    share: float
+    """Of the cloudy date under cloud and shadow, before anything is grown."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    item: SceneItem
+    row: int
+    col: int
+    share: float
+
+
+def make_dates(data: Path, work: Path, size: int, share: float) -> Dates:
+    """Write all dates of the window whose cover is nearest to `share`, repeated in mirrors to size x size pixels; once below `work`."""
+    catalogue, kind = data / CATALOGUE, "real"
+    if not catalogue.is_file():
+        catalogue, kind = work / "dates" / "simulated" / "stac" / "catalog.json", "simulated"
+        if not catalogue.is_file():
+            simulate_area(work / "dates" / "simulated")
+    folder = work / "dates" / f"{kind}_{size}_{100 * share:.0f}"
+    done = folder / "done.json"
+    if not done.is_file():
+        items = list(search(Query(), str(catalogue)))
+        best = _nearest(items, share)
+        paths = {item.id: _write(item, best, folder / item.id, size) for item in items}
+        scene = str(paths.pop(best.item.id))
+        done.write_text(json.dumps([scene, [str(path) for path in paths.values()], best.share]), encoding="utf-8")
+    scene, others, found = json.loads(done.read_text(encoding="utf-8"))
+    return Dates(Path(scene), tuple(map(Path, others)), found)
+
+
+def _nearest(items: Sequence[SceneItem], share: float) -> _Found:
+    """The window of a date, all of it with data, whose share of cloud is nearest."""
+    found = []
+    for item in items:
+        classes = _classes(item)
+        cloudy, empty = np.isin(classes, CLOUDY), classes == NODATA
+        for row in range(0, classes.shape[0] - EDGE + 1, STEP):
+            for col in range(0, classes.shape[1] - EDGE + 1, STEP):
+                at = (slice(row, row + EDGE), slice(col, col + EDGE))
+                if not empty[at].any():
+                    found.append(_Found(item, row, col, float(cloudy[at].mean())))
+    return min(found, key=lambda one: abs(one.share - share))
+
+
+def _write(item: SceneItem, window: _Found, folder: Path, size: int) -> Path:
+    """Bands, SCL and item of a date in the window."""
+    folder.mkdir(parents=True, exist_ok=True)
+    assert item.scl is not None  # noqa: S101 (every item of these catalogues has one)
+    at = (slice(window.row, window.row + EDGE), slice(window.col, window.col + EDGE))
+    layers: list[tuple[str, str, npt.NDArray]] = [
+        (item.bands[name].key, name, _pixels(item.bands[name].href)) for name in BANDS
+    ]
+    layers.append((item.scl.key, "SCL", _classes(item)))
+    stac: dict[str, Any] = copy.deepcopy(dict(item.stac))
+    assets = {}
+    for key, name, pixels in layers:
+        path = folder / f"{name}.tif"
+        write_raster(path, repeated(pixels[at], size), size, 10, str(pixels.dtype), NODATA)
+        assets[key] = {**stac["assets"][key], "href": str(path)}
+        for word in ("proj:shape", "proj:transform", "file:checksum", "file:size"):
+            assets[key].pop(word, None)
+    path = folder / f"{item.id}.json"
+    path.write_text(json.dumps({**stac, "assets": assets, "links": []}), encoding="utf-8")
+    return path
+
+
+def _classes(item: SceneItem) -> npt.NDArray[np.uint8]:
+    """The SCL on the grid of the finest band."""
+    assert item.scl is not None  # noqa: S101 (every item of these catalogues has one)
+    classes, rows = _pixels(item.scl.href), _pixels(item.bands[BANDS[0]].href).shape[0]
+    factor = rows // classes.shape[0]
+    fine: npt.NDArray[np.uint8] = classes.repeat(factor, 0).repeat(factor, 1)
+    return fine
+
+
+def _pixels(path: str) -> npt.NDArray:
+    with rasterio.open(path) as file:
+        pixels: npt.NDArray = file.read(1)
+    return pixels
