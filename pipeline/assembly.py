@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from pipeline.sink import Sink
 
 _RGB = ("B04", "B03", "B02")
+_ROWS = 384
+"""Rows put together at a time, to bound what is copied."""
+
 Pixel = TypeVar("Pixel", np.uint8, np.uint16)
 
 
@@ -63,36 +66,40 @@ class Assembler:
 
         rows: window of the work grid, edges on whole cells. blocks: all of the stripe, from left to right.
         """
-        scene, shown = self.job.scene, preview_bands(self.job.scene.bands)
-        pictures = {name: _joined([block.bands[name] for block in blocks]) for name in dict.fromkeys(shown)}
-        for band in scene.bands:
-            pixels = pictures[band.name] if band.name in pictures else _joined([b.bands[band.name] for b in blocks])
-            self.sink.write(band.name, rows.start // band.factor, pixels)
-        provenance = _joined([block.provenance for block in blocks])
+        step = self.job.cell * max(1, _ROWS // self.job.cell)
+        for top in range(rows.start, rows.stop, step):
+            self._add(rows.start, slice(top, min(top + step, rows.stop)), blocks)
+
+    def _add(self, start: int, rows: slice, blocks: Sequence[BlockResult]) -> None:
+        """Write some rows of a stripe that begins at `start`."""
+
+        def joined(parts: Iterable[npt.NDArray[Pixel]], factor: int = 1) -> npt.NDArray[Pixel]:
+            own = slice((rows.start - start) // factor, -(-(rows.stop - start) // factor))
+            return np.concatenate([part[own] for part in parts], axis=1)
+
+        shown, after, before = preview_bands(self.job.scene.bands), {}, {}
+        for band in self.job.scene.bands:
+            name, factor = band.name, band.factor
+            pixels = joined((block.bands[name] for block in blocks), factor)
+            self.sink.write(name, rows.start // factor, pixels)
+            if name in shown:
+                after[name] = refine(pixels, factor)
+                before[name] = refine(joined((b.before.get(name, b.bands[name]) for b in blocks), factor), factor)
+        provenance = joined(block.provenance for block in blocks)
         self.sink.write("provenance", rows.start, provenance)
         # A classification need not know where the bands end.
         classes = np.where(provenance == Provenance.NODATA, np.uint8(NODATA), self.mask.classes[rows])
         self.sink.write("cloudmask", rows.start, classes)
         if self.confidence:
-            self._add_confidence(rows, blocks, provenance)
+            parts = [block.confidence for block in blocks if block.confidence is not None]
+            assert len(parts) == len(blocks)  # noqa: S101 (one network made all blocks of a run key)
+            confidence = joined(parts)
+            self.sink.write("confidence", rows.start, confidence)
+            for kind in REPLACED:
+                self._percents[kind] += int(confidence[provenance == kind].sum(dtype=np.int64))
         self._counts += np.bincount(provenance.ravel(), minlength=len(Provenance))
-        factors = {band.name: band.factor for band in scene.bands}
-        self._seams.add(rows.start, refine(pictures[shown[0]], factors[shown[0]]), provenance)
-        before = {
-            name: _joined([block.before.get(name, block.bands[name]) for block in blocks])
-            for name in dict.fromkeys(shown)
-        }
-        self.preview.add(
-            rows.start, *([refine(side[name], factors[name]) for name in shown] for side in (before, pictures))
-        )
-
-    def _add_confidence(self, rows: slice, blocks: Sequence[BlockResult], provenance: npt.NDArray[np.uint8]) -> None:
-        parts = [block.confidence for block in blocks if block.confidence is not None]
-        assert len(parts) == len(blocks)  # noqa: S101 (one network made all blocks of a run key)
-        confidence = _joined(parts)
-        self.sink.write("confidence", rows.start, confidence)
-        for kind in REPLACED:
-            self._percents[kind] += int(confidence[provenance == kind].sum(dtype=np.int64))
+        self._seams.add(rows.start, after[shown[0]], provenance)
+        self.preview.add(rows.start, [before[name] for name in shown], [after[name] for name in shown])
 
     @property
     def statistics(self) -> Statistics:
@@ -108,11 +115,6 @@ class Assembler:
             if self.confidence and self._counts[kind]
         }
         return Statistics(shares, self._seams.value, means)
-
-
-def _joined(parts: Sequence[npt.NDArray[Pixel]]) -> npt.NDArray[Pixel]:
-    """Blocks side by side."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def preview_bands(bands: Iterable[SceneBand]) -> tuple[str, str, str]:

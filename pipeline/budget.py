@@ -1,12 +1,13 @@
 """Memory, planned before the start: how large a block may be so that a scene stays within `max_memory`.
 
 What is held at once, in bytes:
-    the libraries, the weights and GDAL's block cache (`BASE`);
+    the libraries, the weights and GDAL's block cache (`BASE`, or `PLAIN` without a network);
     the network's activations for each worker (`ACTIVATIONS`, and `ACTIVATIONS_A_DATE` for each reference);
     one byte a pixel for the cloud mask, for the target and for each reference's mask;
     for each block in flight: its window at 16 bit for the scene and each reference, and its sums at 32 bit, those of the
     expected errors included;
-    the stripe being written, before and after.
+    the finished blocks of two stripes: the one that is written, and the one whose blocks are made meanwhile;
+    decoded chunks that the next stripe needs again, as far as there is room: they save time, not more.
 With `--dask` the network is elsewhere: this process holds no activations, but an eighth of `max_memory` may be parts of blocks and
 answers on their way. The processes of `local:N` count in full, each with the libraries, the weights, one worker's activations and a
 part with its answer, so that all together stay within `max_memory`. Workers of a cluster have limits of their own.
@@ -24,6 +25,7 @@ from pipeline.settings import Resources
 from srgan.spec import GROUPS
 
 BASE = 450 * 2**20
+PLAIN = 260 * 2**20
 ACTIVATIONS = 150 * 2**20
 ACTIVATIONS_A_DATE = 25 * 2**20
 IN_FLIGHT = 2
@@ -33,14 +35,20 @@ PROCESS = 480 * 2**20
 and two references on a CPU: 340 MiB loaded, 475 MiB at its peak, the activations of one tile, which are counted apart, included (526 MiB with four)."""
 EXCHANGE = 8
 """One part in so many of `max_memory` is for what is on its way to a cluster and back."""
-_EDGES = range(256, 2304 + 1, 256)
+STRIPES = 2
+"""Stripes whose blocks are held: the one that is written, and the one whose blocks are made."""
+_EDGES = (256, 384, 512, 768, 1024, 1152, 1280, 1536)
+"""Beyond the last a larger block saves nothing but costs work when a run is killed."""
+_SMALL = 768
+_CHUNK = 1024
+"""Edge of a file's chunks, pixels: the largest in use (JPEG 2000 tiles, COGs of Earth Search)."""
 
 
-def block_edge(scene: Scene, references: int, tile: int, resources: Resources) -> int:
+def block_edge(scene: Scene, references: int, tile: int, resources: Resources, *, network: bool = True) -> int:
     """The largest block edge, in pixels of the work grid, that fits `resources.max_memory`.
 
-    references: number of other dates. tile: edge of a tile. The edge is a multiple of 256 and of the coarsest band's
-    pixel. Raises InvalidSettings where even the smallest does not fit, or a given one does not nest.
+    references: number of other dates. tile: edge of a tile. network: False where there is none (`identity`). The edge is a multiple of
+    the coarsest band's pixel. Raises InvalidSettings where even the smallest does not fit, or a given one does not nest.
     """
     cell = lcm(*(band.factor for band in scene.bands))
     if resources.block is not None:
@@ -48,31 +56,53 @@ def block_edge(scene: Scene, references: int, tile: int, resources: Resources) -
             raise InvalidSettings(f"block {resources.block} must be a multiple of {cell}, the coarsest band's pixel")
         return resources.block
     edges = [edge for edge in _EDGES if edge % cell == 0]
-    # Nothing is computed here, or by one thread in each of so many processes.
-    threads = resources.processes if resources.dask else resources.threads
-    elsewhere = resources.processes * PROCESS + exchange(resources) if resources.dask else 0
-    room = resources.max_memory - elsewhere
-    fitting = [edge for edge in edges if needed(scene, references, tile, edge, threads) <= room]
-    if not fitting:
-        least = needed(scene, references, tile, edges[0], threads) + elsewhere
-        if resources.dask:
-            # What is on its way grows with the whole.
-            least = (least - exchange(resources)) * EXCHANGE // (EXCHANGE - 1) + 1
-        beside = f" and {resources.processes} processes beside this one" if resources.processes else ""
-        raise InvalidSettings(
-            f"{scene.id}: --max-memory {resources.max_memory / 2**20:.0f}MiB is too small for {scene.shape[0]} x "
-            f"{scene.shape[1]} pixels in {len(scene.bands)} bands{beside}: give at least {-(-least // 2**20)}MiB"
-        )
-    # Beyond this a larger block saves nothing but costs work when a run is killed.
-    return max(edge for edge in fitting if edge <= max(1536, fitting[0]))
+    held = {edge: _held(scene, references, tile, edge, resources, network=network) for edge in edges}
+    fitting = [edge for edge in edges if held[edge] <= resources.max_memory]
+    if fitting:
+        # A smaller block with room for what its neighbours need again is better than a large one without, down to where most tiles
+        # lie across blocks.
+        spare = resources.max_memory - carried(scene, references, tile)
+        return max(edge for edge in fitting if held[edge] <= spare or edge <= max(_SMALL, fitting[0]))
+    least = held[edges[0]]
+    if resources.dask:
+        # What is on its way grows with the whole.
+        least = (least - exchange(resources)) * EXCHANGE // (EXCHANGE - 1) + 1
+    beside = f" and {resources.processes} processes beside this one" if resources.processes else ""
+    raise InvalidSettings(
+        f"{scene.id}: --max-memory {resources.max_memory / 2**20:.0f}MiB is too small for {scene.shape[0]} x "
+        f"{scene.shape[1]} pixels in {len(scene.bands)} bands{beside}: give at least {-(-least // 2**20)}MiB"
+    )
 
 
-def planned_memory(scene: Scene, references: int, tile: int, edge: int, resources: Resources) -> int:
+def planned_memory(
+    scene: Scene, references: int, tile: int, edge: int, resources: Resources, *, network: bool = True
+) -> int:
     """Bytes that a scene is planned to hold with blocks of this edge, in all processes of this machine; parameters as for `block_edge`."""
+    held = _held(scene, references, tile, edge, resources, network=network)
+    return held + decoded_room(scene, references, tile, edge, resources, network=network)
+
+
+def decoded_room(
+    scene: Scene, references: int, tile: int, edge: int, resources: Resources, *, network: bool = True
+) -> int:
+    """Bytes of decoded chunks that may be kept with blocks of this edge; parameters as for `block_edge`."""
+    left = resources.max_memory - _held(scene, references, tile, edge, resources, network=network)
+    return max(0, min(left, 2 * carried(scene, references, tile)))
+
+
+def carried(scene: Scene, references: int, tile: int) -> int:
+    """Bytes of the chunks that a stripe leaves to the next one, all bands and dates."""
+    rows = min(2 * tile + _CHUNK, scene.shape[0])
+    return int(rows * scene.shape[1] * 2 * _per_pixel(scene) * (1 + references))
+
+
+def _held(scene: Scene, references: int, tile: int, edge: int, resources: Resources, *, network: bool) -> int:
+    """What is needed without any chunk kept, in all processes of this machine."""
     if not resources.dask:
-        return needed(scene, references, tile, edge, resources.threads)
+        return needed(scene, references, tile, edge, resources.threads, network=network)
+    # Nothing is computed here, or by one thread in each of so many processes.
     elsewhere = resources.processes * PROCESS + exchange(resources)
-    return needed(scene, references, tile, edge, resources.processes) + elsewhere
+    return needed(scene, references, tile, edge, resources.processes, network=network) + elsewhere
 
 
 def exchange(resources: Resources) -> int:
@@ -80,17 +110,21 @@ def exchange(resources: Resources) -> int:
     return resources.max_memory // EXCHANGE
 
 
-def needed(scene: Scene, references: int, tile: int, edge: int, threads: int) -> int:
+def needed(scene: Scene, references: int, tile: int, edge: int, threads: int, *, network: bool = True) -> int:
     """Bytes held at once with blocks of this edge. threads: tiles computed at a time within this memory."""
     height, width = scene.shape
-    per_pixel = sum(1 / band.factor**2 for band in scene.bands)
-    network = (ACTIVATIONS + ACTIVATIONS_A_DATE * references) * threads * (tile / 256) ** 2
+    per_pixel, bands = _per_pixel(scene), len(scene.bands)
+    activations = (ACTIVATIONS + ACTIVATIONS_A_DATE * references) * threads * (tile / 256) ** 2 if network else 0
     masks = height * width * (2 + references)
     block = min(edge, height) * min(edge, width)
     window = min(edge + 2 * tile, height) * min(edge + 2 * tile, width)
-    blocks = IN_FLIGHT * (
-        window * (2 * per_pixel * (1 + references) + 2 + references)
-        + block * (4 * (len(scene.bands) + len(GROUPS)) + 48)
-    )
-    stripe = min(edge, height) * width * (4 * per_pixel + 33)
-    return int(BASE + network + masks + blocks + stripe)
+    sums = 4 * (bands + (len(GROUPS) if network else 0))
+    blocks = IN_FLIGHT * (window * (2 * per_pixel * (1 + references) + 2 + references) + block * (sums + 24))
+    # Of each pixel the bands, three of them before as well, provenance and confidence.
+    finished = STRIPES * min(edge, height) * width * (2 * per_pixel + 8)
+    return int((BASE if network else PLAIN) + activations + masks + blocks + finished)
+
+
+def _per_pixel(scene: Scene) -> float:
+    """Pixels of all bands to a pixel of the work grid."""
+    return sum(1 / band.factor**2 for band in scene.bands)

@@ -7,13 +7,15 @@ Every step depends on a bounded neighbourhood or on statistics of a fixed sample
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.ahead import in_order
 from pipeline.classes import CLASSES, CLEAR, NODATA, SHADOW, SNOW, THICK, THIN, ClassSource, is_cloudy
 from pipeline.errors import InvalidScene, InvalidSettings
 from pipeline.growth import GROW, dilate, effective_radius, reach
@@ -21,7 +23,9 @@ from pipeline.reader import step_for
 from pipeline.scene import Scene
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+Thing = TypeVar("Thing")
 
 BLOCK = 1024
 """Edge of the blocks in which masks are made, pixels of the work grid."""
@@ -67,11 +71,13 @@ class CloudMask:
         return valid
 
 
-def make_cloud_mask(scene: Scene, method: str = "auto", grow_m: float = GROW, *, block: int = BLOCK) -> CloudMask:
+def make_cloud_mask(
+    scene: Scene, method: str = "auto", grow_m: float = GROW, *, block: int = BLOCK, threads: int = 1
+) -> CloudMask:
     """The mask of `scene` by `method`: auto, scl, s2cloudless, csmask, or the path of a raster.
 
     `grow_m`: metres by which cloud and shadow are grown (at least two pixels; 0: not at all). `block` bounds the memory of
-    intermediate results and changes nothing else. Raises InvalidSettings where the method does not fit the scene or is not
+    intermediate results, `threads` blocks are worked on at a time, and neither changes anything else. Raises InvalidSettings where the method does not fit the scene or is not
     installed, InvalidScene where the scene has no valid pixel or a raster of it is damaged, ReadFailed for a bad connection.
     """
     from pipeline.detectors import class_source
@@ -81,12 +87,12 @@ def make_cloud_mask(scene: Scene, method: str = "auto", grow_m: float = GROW, *,
     if block < 1:
         raise InvalidSettings(f"block {block} must be at least 1 pixel")
     source = class_source(scene, method)
-    classes = _raw_classes(scene, source, block, trust=_has_data(scene))
+    classes = _raw_classes(scene, source, block, threads, trust=_has_data(scene))
     if not classes.any():
         raise InvalidScene(f"{scene.id}: no valid pixel, every band is nodata everywhere")
-    note = "" if source.own_shadows else _add_shadows(scene, classes, block)
+    note = "" if source.own_shadows else _add_shadows(scene, classes, block, threads)
     if not source.final:
-        _grow(classes, effective_radius(grow_m, scene.pixel_size), scene.pixel_size, block)
+        _grow(classes, effective_radius(grow_m, scene.pixel_size), scene.pixel_size, block, threads)
     classes.setflags(write=False)
     return CloudMask(classes, source.method + note)
 
@@ -155,19 +161,29 @@ def _has_data(scene: Scene) -> bool:
     )
 
 
-def _raw_classes(scene: Scene, source: ClassSource, block: int, *, trust: bool) -> NDArray[np.uint8]:
+def _raw_classes(scene: Scene, source: ClassSource, block: int, threads: int, *, trust: bool) -> NDArray[np.uint8]:
     classes = np.empty(scene.shape, np.uint8)
-    for rows, cols in blocks(scene.shape, block):
-        empty = nodata_everywhere(scene, source if trust else None, rows, cols)
+
+    def work(window: tuple[slice, slice]) -> None:
+        empty = nodata_everywhere(scene, source if trust else None, *window)
         if empty.all():
-            classes[rows, cols] = NODATA
-            continue
-        found = source.read(rows, cols)
-        classes[rows, cols] = np.where(empty, np.uint8(NODATA), found) if empty.any() else found
+            classes[window] = NODATA
+            return
+        found = source.read(*window)
+        classes[window] = np.where(empty, np.uint8(NODATA), found) if empty.any() else found
+
+    _each(work, blocks(scene.shape, block), threads)
     return classes
 
 
-def _add_shadows(scene: Scene, classes: NDArray[np.uint8], block: int) -> str:
+def _each(work: Callable[[Thing], None], things: Iterable[Thing], threads: int) -> None:
+    """Do all of it, a few at a time."""
+    with contextlib.closing(in_order(work, things, threads)) as finished:
+        for _ in finished:
+            pass
+
+
+def _add_shadows(scene: Scene, classes: NDArray[np.uint8], block: int, threads: int) -> str:
     """Turn clear pixels of `classes` into shadow where geometry and darkness say so; a note for the method."""
     from pipeline.shadows import find_shadows
 
@@ -175,15 +191,18 @@ def _add_shadows(scene: Scene, classes: NDArray[np.uint8], block: int) -> str:
     if shadows is None:
         return ""
     with shadows:
-        for rows, cols in blocks(scene.shape, block):
-            window = classes[rows, cols]
+
+        def work(place: tuple[slice, slice]) -> None:
+            window = classes[place]
             clear = window == CLEAR
             if clear.any():
-                window[shadows.read(rows, cols) & clear] = SHADOW
+                np.putmask(window, shadows.read(*place) & clear, SHADOW)
+
+        _each(work, blocks(scene.shape, block), threads)
     return " + shadows by geometry"
 
 
-def _grow(classes: NDArray[np.uint8], radius: float, pixel_size: tuple[float, float], block: int) -> None:
+def _grow(classes: NDArray[np.uint8], radius: float, pixel_size: tuple[float, float], block: int, threads: int) -> None:
     """Grow cloud and shadow in place: thick over thin over shadow, each over clear and snow, never over nodata.
 
     Strips of rows are overwritten from the top; the rows that the next strip needs as they were are kept aside.
@@ -199,17 +218,19 @@ def _grow(classes: NDArray[np.uint8], radius: float, pixel_size: tuple[float, fl
         before = np.concatenate([above, classes[top : min(bottom + halo_rows, height)]])
         offset = above.shape[0]
         above = before[max(offset + bottom - top - halo_rows, 0) : offset + bottom - top]
-        for left in range(0, width, block):
-            right = min(left + block, width)
+
+        def work(left: int, before: NDArray[np.uint8] = before, offset: int = offset, top: int = top) -> None:
+            right, bottom = min(left + block, width), min(top + strip, height)
             first, last = max(left - halo_cols, 0), min(right + halo_cols, width)
             around = before[:, first:last]
             if not is_cloudy(around).any():
-                continue
+                return
             core = (slice(offset, offset + bottom - top), slice(left - first, right - first))
             grown = around[core].copy()
             free = (grown == CLEAR) | (grown == SNOW)
-            if not free.any():
-                continue
-            for code in (SHADOW, THIN, THICK):  # the last one wins
-                np.putmask(grown, dilate(around == code, radius, pixel_size)[core] & free, code)
-            classes[top:bottom, left:right] = grown
+            if free.any():
+                for code in (SHADOW, THIN, THICK):  # the last one wins
+                    np.putmask(grown, dilate(around == code, radius, pixel_size)[core] & free, code)
+                classes[top:bottom, left:right] = grown
+
+        _each(work, range(0, width, block), threads)

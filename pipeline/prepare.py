@@ -60,17 +60,19 @@ def prepare(
     candidates: Sequence[SceneItem] = (),
     area: BaseGeometry | None = None,
     clock: Clock | None = None,
+    threads: int = 1,
 ) -> Prepared:
     """Mask a scene and find its references.
 
     candidates: other dates. area: EPSG:4326, looked at with `settings.clip` only. clock: told of the stages.
+    threads: parts of a mask made at a time.
     Raises InvalidScene for a scene without data or with contradictory metadata, InvalidSettings for a mask that does
     not fit.
     """
     clock = clock or Clock()
     with clock.stage("mask", told=True):
         check_radiometry(scene)
-        mask = make_cloud_mask(scene, settings.mask, settings.grow)
+        mask = make_cloud_mask(scene, settings.mask, settings.grow, threads=threads)
     target = np.empty(scene.shape, np.bool_)
     for start in range(0, scene.shape[0], _ROWS):
         rows = slice(start, min(start + _ROWS, scene.shape[0]))
@@ -85,7 +87,14 @@ def prepare(
         target &= inside_area(scene.geobox, area)
     with clock.stage("references", told=True):
         selection = select_references(
-            scene, mask, candidates, settings.references, settings.window_days, settings.mask, settings.grow
+            scene,
+            mask,
+            candidates,
+            settings.references,
+            settings.window_days,
+            settings.mask,
+            settings.grow,
+            threads=threads,
         )
     supported = _supported(target, selection.references)
     replaced = int(np.count_nonzero(target))

@@ -81,6 +81,8 @@ def select_references(
     window_days: float,
     method: str = "auto",
     grow_m: float = GROW,
+    *,
+    threads: int = 1,
 ) -> References:
     """The `count` candidates that are clear under most of the scene's cloudy pixels, at most `window_days` away.
 
@@ -98,7 +100,7 @@ def select_references(
         ranked = []
         for item in sorted(_within(scene, candidates, window_days), key=lambda item: item.id):
             try:
-                other = _Candidate.of(scene, mask, item, method, grow_m)
+                other = _Candidate.of(scene, mask, item, method, grow_m, threads)
             except PipelineError as error:
                 skipped[item.id] = str(error)
                 continue
@@ -112,7 +114,7 @@ def select_references(
             best = _best(ranked, scene)
             ranked.remove(best)
             try:
-                chosen.append(best.reference(scene, mask, method, grow_m))
+                chosen.append(best.reference(scene, mask, method, grow_m, threads))
             except PipelineError as error:
                 skipped[best.scene.id] = str(error)
         # Opened files of those passed over close with the stack; the chosen open theirs again when they are read.
@@ -129,7 +131,7 @@ class _Candidate:
     """Full mask, where ranking needed it already."""
 
     @classmethod
-    def of(cls, scene: Scene, mask: CloudMask, item: SceneItem, method: str, grow_m: float) -> _Candidate:
+    def of(cls, scene: Scene, mask: CloudMask, item: SceneItem, method: str, grow_m: float, threads: int) -> _Candidate:
         missing = [band.name for band in scene.bands if band.name not in item.bands]
         if missing:
             raise InvalidSettings(f"it lacks the bands {', '.join(missing)}")
@@ -142,14 +144,14 @@ class _Candidate:
                 clear = _clear_thinned(other, step, grow_m)
                 cloudy = is_cloudy(mask.classes[step // 2 :: step, step // 2 :: step])
                 return cls(other, _share(cloudy, clear), None)
-            full = make_cloud_mask(other, method, grow_m)
+            full = make_cloud_mask(other, method, grow_m, threads=threads)
             return cls(other, _share(is_cloudy(mask.classes), _clear(full.classes)), full)
         except BaseException:
             other.close()
             raise
 
-    def reference(self, scene: Scene, mask: CloudMask, method: str, grow_m: float) -> Reference:
-        own = self.mask or make_cloud_mask(self.scene, method, grow_m)
+    def reference(self, scene: Scene, mask: CloudMask, method: str, grow_m: float, threads: int) -> Reference:
+        own = self.mask or make_cloud_mask(self.scene, method, grow_m, threads=threads)
         days = days_between(scene.item, self.scene.item)
         return Reference(self.scene, own, days, harmonise(scene, mask, self.scene, own, days), self.share)
 
