@@ -110,7 +110,19 @@ Refresh = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option(metavar="auto|cpu|cuda[:i]", show_default="auto", help="Where the network runs."),
+    typer.Option(
+        metavar="auto|cpu|cuda[:i]",
+        show_default="auto",
+        help="Where the network runs; for run also several GPUs: cuda:0,cuda:1.",
+    ),
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16"] | None,
+    typer.Option(
+        show_default="auto",
+        help="bf16: faster where the device has it, if the scene's own tiles show that it stays within 2 DN of fp32 on 99.9 % of the pixels, "
+        "else fp32; auto: fp32.",
+    ),
 ]
 MaxMemory = Annotated[
     str | None,
@@ -156,7 +168,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="A traceback with an error.
 
 _SETTINGS = (
     "format", "checkpoint", "mask", "grow", "feather", "references", "window_days", "max_generated", "tile", "overlap",
-    "clip",
+    "clip", "precision",
 )  # fmt: skip
 _RESOURCES = ("max_memory", "workers", "device", "dask")
 
@@ -177,6 +189,7 @@ def _of_request(
     tile: Tile = None,
     overlap: Overlap = None,
     device: Device = None,
+    precision: Precision = None,
     max_memory: MaxMemory = None,
     workers: Workers = None,
     dask: Dask = None,

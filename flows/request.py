@@ -59,7 +59,7 @@ class ResourceRequest(BaseModel):
 
     max_memory: str = Field("2GiB", description="Memory that the process may hold, for example 1500MB or 2GiB")
     workers: int = Field(0, ge=0, description="Tiles computed side by side on a CPU; 0 = one for each core")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or several GPUs, cuda:0,cuda:1")
     dask: str = Field(
         "",
         description="Where the network runs: local:N (N processes on this machine) or tcp://host:port (a Dask scheduler); in the "

@@ -28,6 +28,7 @@ from srgan.tile import TileInput
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.precision import Precision as Checked
     from srgan.checkpoint import Checkpoint
     from srgan.exported import Exported
     from srgan.feed import Feed, Tile
@@ -48,12 +49,16 @@ class TorchRestorer:
         device: str = "cpu",
         workers: int = 1,
         batch: int | None = None,
+        *,
+        compiled: bool = False,
     ) -> None:
         """Prepare the generator for scenes of the given bands.
 
         model: where several exported ones, each lies on its device. bands: ESA names of the C channels of every tile.
         device: `cpu`, `cuda`, `cuda:N` or several, `cuda:0,cuda:1`, where an exported model must lie already; workers: tiles side by side
         on a CPU; batch: tiles a pass on CUDA, by the free memory where None (an exported model has its own number, on a CPU too).
+        compiled: whether CUDA passes go through torch's compiler before they are captured. That takes minutes, a scene on a GPU seconds: it
+        is for services that keep a restorer.
         Raises srgan.errors.InvalidSpec for a band that the model does not know.
         """
         import torch
@@ -68,6 +73,8 @@ class TorchRestorer:
         self.groups = groups_of(bands)
         self.precision: Precision = "fp32"
         """That of the tiles that are asked for from now on: `bf16` is a trunk in bf16 with everything else in float32."""
+        self.checked: Checked | None = None
+        """How far bf16 was found to be from fp32, where it was asked for."""
         self._cuda = devices[0].type == "cuda"
         self._most = spec.max_references
         self._tile: int | None = None
@@ -81,7 +88,9 @@ class TorchRestorer:
             # fp32 means fp32: by default torch lets convolutions run with ten bits of mantissa.
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         lanes = [
-            lane for one, place in zip(models, devices, strict=True) for lane in self._lanes(one, place, bands, workers)
+            lane
+            for one, place in zip(models, devices, strict=True)
+            for lane in self._lanes(one, place, bands, workers, compiled=compiled)
         ]
         self.devices = devices
         self._several = Several(
@@ -103,6 +112,18 @@ class TorchRestorer:
             if not waiting:
                 return
             yield from self._several.answers(*waiting.popleft())
+
+    def require_bf16(self) -> None:
+        """Raise InvalidSettings where the devices or the network have no bf16."""
+        from srgan.precision import lacks_bf16
+
+        if self._tile is not None:
+            raise InvalidSettings(f"--precision bf16: {self.name} computes as it was exported; leave --precision out")
+        for device in self.devices:
+            if lacking := lacks_bf16(device):
+                raise InvalidSettings(
+                    f"--precision bf16: {device} has no {lacking} and would take longer than in fp32: use --precision fp32"
+                )
 
     def close(self) -> None:
         """Stop the threads, and give the devices' memory back."""
@@ -159,7 +180,9 @@ class TorchRestorer:
         dates = None if self._tile is None else self._most
         return Feed.of(tile, batch, dates, half=self.precision == "bf16")
 
-    def _lanes(self, model: Model, device: torch.device, bands: tuple[str, ...], workers: int) -> list[Lane]:
+    def _lanes(
+        self, model: Model, device: torch.device, bands: tuple[str, ...], workers: int, *, compiled: bool
+    ) -> list[Lane]:
         import torch
 
         from srgan.exported import Exported
@@ -171,11 +194,11 @@ class TorchRestorer:
         if device.type == "cpu":
             return [Lane(device, network) for _ in range(workers)]
 
-        def compiled(plain: Network) -> Network:
+        def compiler(plain: Network) -> Network:
             made: Network = torch.compile(plain, dynamic=False)
             return made
 
-        return [Lane(device, network, compiler=None if exported else compiled, capture=not exported)]
+        return [Lane(device, network, compiler=compiler if compiled and not exported else None, capture=not exported)]
 
 
 def _on_each(model: Model, devices: Sequence[torch.device]) -> list[Model]:

@@ -24,6 +24,7 @@ from pipeline.folders import CACHE, STAGING
 from pipeline.inference import Restorer, open_restorer
 from pipeline.lock import locked
 from pipeline.output import Output, find_product, product_id
+from pipeline.precision import check_precision
 from pipeline.prepare import make_job, prepare, refuse_if_made_up
 from pipeline.product import Product
 from pipeline.progress import Progress, silent
@@ -81,6 +82,7 @@ def decloud_scene(
             bands = tuple(band.name for band in scene.bands)
             restorer = _restorer(settings.checkpoint, bands, resources, stack)
             job = make_job(prepared, settings, restorer.margin, restorer.grid)
+            check_precision(settings, restorer, job)
             edge, room = block_edge(scene, len(prepared.references), settings.tile, resources), 256 << 20
             out = Output(output, name, staged / "product", prepared, settings, key, restorer, resources)
             try:

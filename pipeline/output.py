@@ -15,6 +15,7 @@ from pipeline.checkpoints import IDENTITY, checkpoint_digest
 from pipeline.folders import CACHE
 from pipeline.hrefs import without_credentials
 from pipeline.layers import Layer, cloudmask_layer, confidence_layer, provenance_layer
+from pipeline.precision import recorded
 from pipeline.preview import Preview
 from pipeline.product import ModelRecord, Product, ProductRecord, ReferenceRecord
 from pipeline.progress import Progress, silent
@@ -135,6 +136,7 @@ class Output:
                 for reference in self._prepared.references
             ),
             skipped=self._prepared.skipped,
+            precision=recorded(self._restorer),
             seconds={**clock.seconds, "total": clock.wall},
             limit=clock.limit,
             predecessor=earlier[-1] if earlier else None,

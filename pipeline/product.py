@@ -97,6 +97,8 @@ class ProductRecord:
     references: tuple[ReferenceRecord, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Dates that could not serve as references -> why."""
+    precision: Mapping[str, Any] = field(default_factory=dict)
+    """How far bf16 was from fp32, where it was asked for; see `pipeline.precision`."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Stage -> seconds that it was busy; stages overlap. `total`: wall time of the scene."""
     limit: str = ""

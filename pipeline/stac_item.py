@@ -113,6 +113,8 @@ def _properties(record: ProductRecord, source: Mapping[str, Any]) -> dict[str, A
         kept["declouder:recipe"] = record.recipe
     if record.source.cloud_cover is not None:
         kept["declouder:source_cloud_cover"] = record.source.cloud_cover
+    if record.precision:
+        kept["declouder:precision"] = dict(record.precision)
     if record.confidence:
         kept["declouder:confidence"] = {name: round(mean, 2) for name, mean in record.confidence.items()}
     if record.seam_score is not None:

@@ -1,9 +1,9 @@
 """`Lane`: one device at work. Passes are started one after the other; each one's answer is taken when its turn comes.
 
 Strategy. On CUDA a pass has a slot of its own: pinned memory on the host, its double on the device, and memory for the answer on both sides. Three
-streams bring, compute and take away, tied together by events, so that while one pass is computed the next one is on its way and the
-last one's answer is on its way back; the host only waits when all slots are in use. The network is compiled, and each slot's pass is captured
-as a CUDA graph, which saves the launch of some six hundred small kernels; where torch can do either not, it goes on without and says so once.
+streams bring, compute and take away, so that while one pass is computed the next one is on its way and the last one's answer is on its
+way back; the host only waits when all slots are in use. Each slot's pass is captured as a CUDA graph, which saves the launch of some six hundred
+small kernels, and compiled before where that is asked for; where torch can do either not, it goes on without and says so once.
 On a CPU the same code runs a pass at once, in the thread that starts it: there is nothing to overlap, and compiling would move bits.
 """
 

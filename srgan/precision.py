@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srgan.errors import InvalidSettings
-
 _FAST = frozenset(("avx512_bf16", "amx_bf16"))
 """Flags of CPUs that compute in bf16."""
 _KEPT: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
@@ -27,11 +25,11 @@ def trunk_in(*, half: bool, device: torch.device) -> AbstractContextManager[Any]
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if half else nullcontext()
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bf16 by itself: a GPU since Ampere, a CPU with AVX512_BF16 or AMX. Elsewhere it is slower than float32."""
+def lacks_bf16(device: torch.device) -> str:
+    """What the device would need to compute in bf16 by itself; empty where it does. Without, bf16 is slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return not _FAST.isdisjoint(_cpu_flags())
+        return "" if torch.cuda.get_device_capability(device) >= (8, 0) else "compute capability 8.0"
+    return "AVX512_BF16 or AMX" if _FAST.isdisjoint(_cpu_flags()) else ""
 
 
 def _cpu_flags() -> set[str]:
@@ -43,15 +41,6 @@ def _cpu_flags() -> set[str]:
     return next(
         (set(line.partition(":")[2].split()) for line in lines if line.startswith(("flags", "Features"))), set()
     )
-
-
-def require_bf16(device: torch.device) -> None:
-    """Raise InvalidSettings where bf16 would only be slower."""
-    if not has_bf16(device):
-        lacks = "compute capability 8.0" if device.type == "cuda" else "AVX512_BF16 or AMX"
-        raise InvalidSettings(
-            f"--precision bf16: {device} has no {lacks}, and would take longer than in fp32; use --precision fp32"
-        )
 
 
 def being_exported() -> bool:

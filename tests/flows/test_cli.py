@@ -58,12 +58,6 @@ def test_each_command_explains_itself_with_an_example(command: str, decloud: Dec
     assert "--debug" in ended.out
 
 
-def test_commands_of_later_steps_and_options_not_built_are_not_offered(decloud: Decloud) -> None:
-    shown = decloud("--help").out + decloud("run", "--help").out
-    for word in ("--precision",):
-        assert word not in shown
-
-
 def test_stated_defaults_are_the_real_ones(decloud: Decloud) -> None:
     shown = " ".join(decloud("run", "--help").out.split())
     fields = DecloudSettings.model_fields
@@ -77,6 +71,7 @@ def test_stated_defaults_are_the_real_ones(decloud: Decloud) -> None:
         "window_days",
         "max_generated",
         "tile",
+        "precision",
     ):
         option = "--" + name.replace("_", "-")
         text = shown.split(f" {option} ", 1)[1]
@@ -120,6 +115,12 @@ def test_version(decloud: Decloud) -> None:
         (["run", "a.tif", "--max-generated", "2", "--output", "out"], "--max-generated 2.0: input should be less"),
         (["run", "a.tif", "--max-memory", "lots", "--output", "out"], "--max-memory 'lots' is no size"),
         (["run", "a.tif", "--device", "tpu", "--output", "out"], "--device 'tpu'"),
+        (["run", "a.tif", "--device", "cuda:0,cpu", "--output", "out"], "--device 'cuda:0,cpu': use auto, cpu, cuda"),
+        (
+            ["run", "a.tif", "--device", "cuda:0,cuda:1", "--dask", "local:2", "--output", "out"],
+            "a worker uses one GPU",
+        ),
+        (["run", "a.tif", "--precision", "fp16", "--output", "out"], "'fp16' is not one of"),
         (["run", "a.tif", "--format", "png", "--output", "out"], "--format"),
         (["run", "a.tif", "--bands", " ", "--output", "out"], "--bands is empty"),
         (["run", "a.tif", "--bands", "B02,B99", "--output", "out"], "'B99' is no Sentinel-2 band"),
