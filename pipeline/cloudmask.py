@@ -202,7 +202,9 @@ def _add_shadows(scene: Scene, classes: NDArray[np.uint8], block: int, threads: 
     return " + shadows by geometry"
 
 
-def _grow(classes: NDArray[np.uint8], radius: float, pixel_size: tuple[float, float], block: int, threads: int) -> None:
+def _grow(
+    classes: NDArray[np.uint8], radius: float, pixel_size: tuple[float, float], block: int, threads: int = 1
+) -> None:
     """Grow cloud and shadow in place: thick over thin over shadow, each over clear and snow, never over nodata.
 
     Strips of rows are overwritten from the top; the rows that the next strip needs as they were are kept aside.
