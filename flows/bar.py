@@ -84,13 +84,13 @@ class Bar:
         head = f"{self._name}  {stage.name}"
         if not stage.counted:
             return self._line(head, None, None, [clock_time(now - stage.begun)])
-        left = stage.left(now)
+        left, unit = stage.left(now), UNITS.get(stage.name, "")
         told = [
-            f"{stage.done}/{stage.total}",
+            f"{stage.done}/{stage.total} {unit}".strip(),
             f"{clock_time(left)} left" if left is not None else "",
-            f"{UNITS.get(stage.name, '')} {speed(stage.rate(now))}".strip() if left is not None else UNITS.get(stage.name, ""),
-            f"{needed[0]} of {needed[1]} tiles in need" if stage.name == "restore" and needed is not None else "",
-        ]  # fmt: skip
+            speed(stage.rate(now)) if left is not None else "",
+            f"{needed[1]} in all" if stage.name == "restore" and needed is not None else "",
+        ]
         return self._line(head, stage.done, stage.total, told)
 
     def _line(self, head: str, done: int | None, total: int | None, told: list[str]) -> RenderableType:

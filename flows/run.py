@@ -63,7 +63,20 @@ def run_directly(request: AreaRequest | SceneRequest, *, quiet: bool = False) ->
     with one_cluster(request.resources.resources(), _unsaid if quiet else _note):
         selection = select(request)
         tell_selection(selection, quiet=quiet)
+        if sys.stderr.isatty() and not quiet and selection.items:
+            _note(_begins(request, selection))
         return run_all(request, selection, watcher(quiet=quiet))
+
+
+def _begins(request: AreaRequest | SceneRequest, selection: Selection) -> str:
+    """What is known of the cost before anything is looked at."""
+    resources, count = request.resources.resources(), len(selection.items)
+    where = resources.dask or resources.device
+    return (
+        f"{count} scene{'' if count == 1 else 's'}, {request.settings.checkpoint} on {where}, {resources.threads}"
+        f" thread{'' if resources.threads == 1 else 's'}, at most {resources.max_memory / 2**30:.1f} GiB of memory; tiles follow with each"
+        " scene, and `decloud plan` tells bytes and minutes before"
+    )
 
 
 def run_in_prefect(request: AreaRequest | SceneRequest, *, quiet: bool = False) -> RunSummary:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
-from pipeline.progress import PLAN, UNITS
+from pipeline.progress import PLAN, RESTORE, UNITS
 
 SPAN = 20.0
 """Seconds of the past that a rate is taken from, where enough was done in them."""
@@ -101,10 +101,13 @@ class Stages:
     def tell(self, stage: str, done: int, total: int) -> bool:
         """A `pipeline.progress.Progress`; True where the stage just began."""
         with self._lock:
+            now = self._clock()
             if stage == PLAN:
                 first, self.needed = self.needed is None, (done, total)
+                if done:
+                    # From here on the network is made ready: a rate that leaves this out would promise too much.
+                    self._stages.setdefault(RESTORE, Stage(RESTORE, now, done)).tell(0, done, now)
                 return first
-            now = self._clock()
             first = stage not in self._stages
             known = self._stages.setdefault(stage, Stage(stage, now, total))
             known.tell(done, total, now)

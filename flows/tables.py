@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 WIDE = 200
 """Columns where the output is no terminal: a table in a file is not to be broken at 80."""
 
+_ROOMY = 150
+"""Columns of a terminal from which on there is room for paths beside numbers."""
+
 
 def print_json(document: Any) -> None:
     """One JSON document."""
@@ -41,8 +44,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right:
 def print_run(summary: RunSummary) -> None:
     """How a run ended: a line for each scene, what is wrong with those that are, and how many of what."""
     if summary.scenes:
+        from rich.console import Console
+
+        # On a narrow terminal a path would leave no room for the numbers.
+        narrow = sys.stdout.isatty() and Console().width < _ROOMY
         print_table(
-            ("scene", "state", "s", *SHOWN, "seam", "product"),
+            ("scene", "state", "s", *SHOWN, "seam", *(() if narrow else ("product",))),
             (
                 (
                     scene.name,
@@ -50,12 +57,15 @@ def print_run(summary: RunSummary) -> None:
                     f"{scene.seconds:.1f}",
                     *(shares_shown(scene.figures).values() if scene.product else [""] * len(SHOWN)),
                     f"{scene.figures.seam_score:.2f}" if scene.figures.seam_score is not None else "",
-                    scene.product,
+                    *(() if narrow else (scene.product,)),
                 )
                 for scene in summary.scenes
             ),
             right=("s", *SHOWN, "seam"),
         )
+        for scene in summary.scenes if narrow else ():
+            if scene.product:
+                sys.stdout.write(f"{scene.name}: {scene.product}\n")
     for scene in summary.scenes:
         if not scene.good:
             print_reason(scene.scene, scene.state, scene.reason)

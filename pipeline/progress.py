@@ -13,7 +13,8 @@ only begins. The stage `plan` says once, before anything is computed, how many t
 (`total`) the network must see.
 """
 
-UNITS = MappingProxyType({"restore": "tiles", "write": "stripes", "encode": "files"})
+RESTORE = "restore"
+UNITS = MappingProxyType({RESTORE: "tiles", "write": "stripes", "encode": "files"})
 """Stage -> what it counts."""
 
 PLAN = "plan"
