@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from catalogs.item import SceneItem
 from pipeline.assembly import Assembler
-from pipeline.budget import block_edge, exchange
-from pipeline.checkpoints import check_fits
+from pipeline.budget import block_edge, decoded_room, exchange
+from pipeline.checkpoints import IDENTITY, check_fits
 from pipeline.clock import Clock
 from pipeline.decoded import Decoded
 from pipeline.folders import CACHE, STAGING
@@ -76,19 +76,20 @@ def decloud_scene(
         clock = Clock(progress)
         with ExitStack() as stack:
             scene = stack.enter_context(open_scene(item, settings.bands))
-            prepared = prepare(scene, settings, candidates, area, clock)
+            prepared = prepare(scene, settings, candidates, area, clock, resources.threads)
             stack.callback(prepared.close)
             refuse_if_made_up(prepared, settings)
             bands = tuple(band.name for band in scene.bands)
             restorer = _restorer(settings.checkpoint, bands, resources, stack)
             job = make_job(prepared, settings, restorer.margin, restorer.grid)
             check_precision(settings, restorer, job)
-            edge, room = block_edge(scene, len(prepared.references), settings.tile, resources), 256 << 20
+            network, dates = settings.checkpoint != IDENTITY, len(prepared.references)
+            edge = block_edge(scene, dates, settings.tile, resources, network=network)
+            decoded = Decoded(decoded_room(scene, dates, settings.tile, edge, resources, network=network))
             out = Output(output, name, staged / "product", prepared, settings, key, restorer, resources)
             try:
                 assembler = Assembler(job, prepared.mask, out.sink, out.preview, confidence=bool(restorer.groups))
-                staging, decoded = Staging(staged / "blocks"), Decoded(room)
-                stream(job, edge, staging, restorer, assembler, clock, decoded, resources.threads)
+                stream(job, edge, Staging(staged / "blocks"), restorer, assembler, clock, decoded, resources.threads)
                 with clock.stage("encode"):
                     out.finish(clock.progress)
             except BaseException:
