@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.inference import Restorer, TileInput, open_restorer, pick_device
+from pipeline.inference import Restorer, TileInput, TorchRestorer, open_restorer, pick_device
 
 if TYPE_CHECKING:
     from pipeline.scene import Scene, SceneBand
@@ -24,8 +24,8 @@ _SPAN = 1.0
 """Seconds over which a network is timed at least, where a round of it is shorter."""
 _ROUNDS = 4
 """Rounds at most: a large network is not kept busy for a plan."""
-_CUDA = 16
-"""Tiles of a round on CUDA: some batches."""
+_CUDA = 64
+"""Tiles of a round on each GPU: some batches."""
 _WINDOW = 1024
 """Edge of the window that is read, pixels of the band: a tile of a JPEG 2000 of ESA's, four blocks of a COG."""
 _BANDS = 4
@@ -59,12 +59,13 @@ def library_seconds() -> float:
 
 @lru_cache(maxsize=32)
 def network_pace(
-    checkpoint: str, bands: tuple[str, ...], dates: int, size: int, device: str, abreast: int
+    checkpoint: str, bands: tuple[str, ...], dates: int, size: int, device: str, abreast: int, *, bf16: bool = False
 ) -> NetworkPace:
     """Measure a network on tiles as a run gives it, after a first round that does not count.
 
     bands: ESA names. dates: number of references. size: edge of the tile, pixels. abreast: tiles side by side on a CPU, as the run will
-    have: two are slower than one alone, but faster than one after the other. Raises as `open_restorer` does.
+    have: two are slower than one alone, but faster than one after the other. bf16: in that precision, which the scene's own tiles may forbid.
+    Raises as `open_restorer` does, and InvalidSettings where the device has no bf16.
     """
     shape = (len(bands), size, size)
     clear = np.ones(shape[1:], np.bool_)
@@ -80,8 +81,12 @@ def network_pace(
     restorer = open_restorer(checkpoint, bands, device, abreast)
     load = time.perf_counter() - start
     try:
-        elsewhere = pick_device(device) != "cpu"
-        around = _CUDA if elsewhere else abreast
+        if bf16 and isinstance(restorer, TorchRestorer):
+            restorer.require_bf16()
+            restorer.precision = "bf16"
+        chosen = pick_device(device)
+        elsewhere = chosen != "cpu"
+        around = _CUDA * len(chosen.split(",")) if elsewhere else abreast
         first = _timed(restorer, repeat(tile, around))
         rounds = int(min(max(_SPAN // max(first, 1e-6), 1), _ROUNDS))
         later = _timed(restorer, repeat(tile, around * rounds)) / rounds

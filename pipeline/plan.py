@@ -96,7 +96,7 @@ def _planned(
     resources: Resources,
 ) -> ScenePlan:
     clock = Clock()
-    prepared = prepare(scene, settings, candidates, area, clock)
+    prepared = prepare(scene, settings, candidates, area, clock, resources.threads)
     try:
         reason = ""
         try:
@@ -104,7 +104,8 @@ def _planned(
         except PipelineError as error:
             reason = str(error)
         job = make_job(prepared, settings, *checkpoint_reach(settings.checkpoint))
-        edge = block_edge(scene, len(prepared.references), settings.tile, resources)
+        network, dates = settings.checkpoint != IDENTITY, len(prepared.references)
+        edge = block_edge(scene, dates, settings.tile, resources, network=network)
         state: Literal["new", "stale"] = "stale" if products_of(output, scene.id) else "new"
         return ScenePlan(
             scene.id,
@@ -145,7 +146,9 @@ def _cost(
         abreast, libraries = _tiles_at_once(resources), library_seconds()
         network = network_pace(settings.checkpoint, bands, work.references, settings.tile, resources.device, abreast)
         shared = not network.elsewhere and (not resources.dask or bool(resources.processes))
-    memory = planned_memory(scene, work.references, settings.tile, edge, resources)
+    memory = planned_memory(
+        scene, work.references, settings.tile, edge, resources, network=settings.checkpoint != IDENTITY
+    )
     return cost_of(
         work, network, source_pace(scene), clock.seconds, memory,
         libraries=libraries, slowness=slowness(resources.threads), cores=resources.threads, abreast=abreast, shared=shared,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import rasterio
+import torch
 
 from pipeline import pace
 from pipeline.budget import needed, planned_memory
@@ -22,6 +23,7 @@ from pipeline.pace import NetworkPace, SourcePace, network_pace, slowness, sourc
 from pipeline.plan import plan_scene
 from pipeline.scene import open_scene
 from pipeline.settings import Resources
+from srgan.precision import lacks_bf16
 from tests.pipeline.fakes import ArrayScene
 from tests.pipeline.test_engine import IDENTITY, scene
 
@@ -164,6 +166,13 @@ def test_a_pace_is_measured_once_and_over_few_tiles(monkeypatch: pytest.MonkeyPa
 def test_a_network_that_cannot_be_opened_is_not_remembered() -> None:
     with pytest.raises(InvalidSettings, match="no CUDA"):
         network_pace("identity", ("B02",), 0, 64, "cuda:7", 1)
+
+
+def test_a_precision_that_the_machine_lacks_is_told() -> None:
+    if not lacks_bf16(torch.device("cpu")):
+        pytest.skip("this CPU has bf16")
+    with pytest.raises(InvalidSettings, match="--precision bf16: cpu has no"):
+        network_pace("default", ("B02", "B03", "B04", "B08"), 0, 256, "cpu", 1, bf16=True)
 
 
 def test_a_sample_of_the_files_tells_their_size(tmp_path: Path) -> None:
