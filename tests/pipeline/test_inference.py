@@ -10,6 +10,7 @@ import torch
 
 from pipeline.errors import InvalidSettings
 from pipeline.inference import Identity, TileInput, TorchRestorer, open_restorer, pick_device
+from pipeline.settings import Resources
 from srgan.checkpoint import Checkpoint
 from srgan.generator import Generator
 from srgan.spec import BANDS, ModelSpec
@@ -103,12 +104,78 @@ def test_the_process_keeps_its_number_of_threads(checkpoint):
     assert torch.get_num_threads() == before
 
 
-def test_identity_and_devices():
+def test_identity_and_devices(monkeypatch):
     tile = tiles(1)[0]
     assert np.array_equal(next(Identity().restore([tile])), tile.cloudy)
     assert open_restorer("identity", NAMES).name == "identity"
     assert pick_device("cpu") == "cpu"
-    if not torch.cuda.is_available():
-        assert pick_device("auto") == "cpu"
-        with pytest.raises(InvalidSettings, match="--device cuda:1: this machine's torch sees no CUDA device"):
-            pick_device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == "cpu"
+    with pytest.raises(InvalidSettings, match="--device cuda:1: this machine's torch sees no CUDA device"):
+        pick_device("cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("count", "name", "said"),
+    [
+        (1, "cuda:9", r"--device cuda:9: there is no cuda:9; this machine's torch sees cuda:0 only"),
+        (2, "cuda:1,cuda:2", r"--device cuda:1,cuda:2: there is no cuda:2; .* sees cuda:0 to cuda:1"),
+    ],
+)
+def test_gpus_that_are_not_there(monkeypatch, count, name, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with pytest.raises(InvalidSettings, match=said):
+        pick_device(name)
+    assert pick_device("auto") == "cuda"
+    assert pick_device("cuda:0") == "cuda:0"
+    assert pick_device("cuda") == "cuda"
+
+
+@pytest.mark.parametrize("device", ["cuda:0,cpu", "cuda,cuda:1", "cuda:1,cuda:1", "cuda:", "cuda:0,", "gpu", "cuda:01"])
+def test_what_names_no_devices(device):
+    with pytest.raises(InvalidSettings, match=f"--device '{device}': use auto, cpu, cuda, cuda:N or several GPUs"):
+        Resources(device=device)
+
+
+def test_several_gpus_and_a_cluster_are_one_too_many():
+    assert Resources(device="cuda:0,cuda:1").device == "cuda:0,cuda:1"
+    with pytest.raises(InvalidSettings, match=r"--device cuda:0,cuda:1 with --dask: a worker uses one GPU"):
+        Resources(device="cuda:0,cuda:1", dask="local:2")
+
+
+def test_devices_with_weights_of_their_own_give_the_same_bits(checkpoint):
+    expected = TorchRestorer(checkpoint, NAMES)
+    found = TorchRestorer(checkpoint, NAMES, "cpu,cpu")
+    given = tiles(5)
+    for a, b in zip(expected.restore(given), found.restore(given), strict=True):
+        assert np.array_equal(a, b)
+    for restorer in (expected, found):
+        restorer.close()
+
+
+def test_absent_bands_are_not_computed_where_that_moves_no_bit(checkpoint):
+    """Tiles of three bands go with all thirteen, those of four alone: either way the answer is the generator's to all thirteen."""
+    for names in (NAMES, NAMES[:3]):
+        (tile,) = tiles(1)
+        tile = replace(tile, cloudy=tile.cloudy[: len(names)], references=tile.references[:, : len(names)])
+        at = [BANDS.index(name) for name in names]
+        cloudy, references, present = (
+            torch.zeros(1, 13, SIZE, SIZE),
+            torch.zeros(1, 1, 13, SIZE, SIZE),
+            torch.zeros(1, 13),
+        )
+        cloudy[0, at], references[0, :, at], present[0, at] = (
+            torch.from_numpy(tile.cloudy),
+            torch.from_numpy(tile.references),
+            1,
+        )
+        with torch.inference_mode():
+            out = checkpoint.generator(
+                cloudy, present, torch.from_numpy(tile.mask)[None, None], torch.from_numpy(tile.valid)[None, None].float(),
+                references, torch.from_numpy(tile.reference_valid)[None, :, None].float(), torch.tensor([tile.days]),
+            )  # fmt: skip
+        restorer = TorchRestorer(checkpoint, names)
+        (found,) = restorer.restore([tile])
+        restorer.close()
+        assert np.array_equal(found[: len(names)], out.restored[0, at].numpy())
