@@ -72,13 +72,19 @@ def _nearest(items: Sequence[SceneItem], share: float) -> _Found:
     found = []
     for item in items:
         classes = _classes(item)
-        cloudy, empty = np.isin(classes, CLOUDY), classes == NODATA
-        for row in range(0, classes.shape[0] - EDGE + 1, STEP):
-            for col in range(0, classes.shape[1] - EDGE + 1, STEP):
-                at = (slice(row, row + EDGE), slice(col, col + EDGE))
-                if not empty[at].any():
-                    found.append(_Found(item, row, col, float(cloudy[at].mean())))
+        cloudy, empty = _in_windows(np.isin(classes, CLOUDY)), _in_windows(classes == NODATA)
+        for row, col in np.argwhere(empty == 0):
+            found.append(_Found(item, int(row) * STEP, int(col) * STEP, float(cloudy[row, col]) / EDGE**2))
     return min(found, key=lambda one: abs(one.share - share))
+
+
+def _in_windows(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """How many pixels of each window are True, from sums over all that lies above and left."""
+    sums = np.pad(mask.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    counts: npt.NDArray[np.int64] = (
+        sums[EDGE:, EDGE:] - sums[:-EDGE, EDGE:] - sums[EDGE:, :-EDGE] + sums[:-EDGE, :-EDGE]
+    )
+    return counts[::STEP, ::STEP]
 
 
 def _write(item: SceneItem, window: _Found, folder: Path, size: int) -> Path:

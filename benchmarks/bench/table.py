@@ -47,7 +47,7 @@ def sentence(verdict: Verdict) -> str:
 
 def _row(tally: Tally, yard: Tally | None) -> str:
     if tally.failed:
-        return f"| {_cell(tally.label)} | failed: {_cell(tally.failed)} {'| ' * 9}|"
+        return f"| {_cell(tally.label)} | failed: {_cell(tally.failed)} {'| ' * 8}|"
     against = [_number(ratio(tally, yard, which)) if yard else NONE for which in (Tally.least, Tally.median)]
     cells = [
         tally.label,
