@@ -13,8 +13,8 @@ from flows.times import StageTimes, ordered, seconds
 if TYPE_CHECKING:
     from rich.table import Table
 
-WIDE = 200
-"""Columns where the output is no terminal: a table in a file is not to be broken at 80."""
+WIDE = 10_000
+"""Columns where the output is no terminal: in a file no path is to be broken."""
 
 _ROOMY = 150
 """Columns of a terminal from which on there is room for paths beside numbers."""
