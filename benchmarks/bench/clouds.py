@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from rasterio.windows import Window
 
 from benchmarks.bench.scenes import repeated, write_raster
 from catalogs.item import SceneItem
@@ -93,14 +94,14 @@ def _write(item: SceneItem, window: _Found, folder: Path, size: int) -> Path:
     assert item.scl is not None  # noqa: S101 (every item of these catalogues has one)
     at = (slice(window.row, window.row + EDGE), slice(window.col, window.col + EDGE))
     layers: list[tuple[str, str, npt.NDArray]] = [
-        (item.bands[name].key, name, _pixels(item.bands[name].href)) for name in BANDS
+        (item.bands[name].key, name, _pixels(item.bands[name].href, window)) for name in BANDS
     ]
-    layers.append((item.scl.key, "SCL", _classes(item)))
+    layers.append((item.scl.key, "SCL", _classes(item)[at]))
     stac: dict[str, Any] = copy.deepcopy(dict(item.stac))
     assets = {}
     for key, name, pixels in layers:
         path = folder / f"{name}.tif"
-        write_raster(path, repeated(pixels[at], size), size, 10, str(pixels.dtype), NODATA)
+        write_raster(path, repeated(pixels, size), size, 10, str(pixels.dtype), NODATA)
         assets[key] = {**stac["assets"][key], "href": str(path)}
         for word in ("proj:shape", "proj:transform", "file:checksum", "file:size"):
             assets[key].pop(word, None)
@@ -112,13 +113,15 @@ def _write(item: SceneItem, window: _Found, folder: Path, size: int) -> Path:
 def _classes(item: SceneItem) -> npt.NDArray[np.uint8]:
     """The SCL on the grid of the finest band."""
     assert item.scl is not None  # noqa: S101 (every item of these catalogues has one)
-    classes, rows = _pixels(item.scl.href), _pixels(item.bands[BANDS[0]].href).shape[0]
-    factor = rows // classes.shape[0]
+    classes = _pixels(item.scl.href)
+    with rasterio.open(item.bands[BANDS[0]].href) as finest:
+        factor = finest.height // classes.shape[0]
     fine: npt.NDArray[np.uint8] = classes.repeat(factor, 0).repeat(factor, 1)
     return fine
 
 
-def _pixels(path: str) -> npt.NDArray:
+def _pixels(path: str, found: _Found | None = None) -> npt.NDArray:
+    window = None if found is None else Window(found.col, found.row, EDGE, EDGE)
     with rasterio.open(path) as file:
-        pixels: npt.NDArray = file.read(1)
+        pixels: npt.NDArray = file.read(1, window=window)
     return pixels

@@ -1,7 +1,7 @@
 """opensr-utils, `large_file_processing` with a factor of 1: its own reading, tiling, blending and writing.
 
 It reads one raster of all bands and writes one, so a VRT joins the bands before and its result is written as the product's files
-after. Its `__init__` finds the model's windows itself; batch and the rest are its defaults.
+after. Batch and the rest are its defaults.
 """
 
 from __future__ import annotations
