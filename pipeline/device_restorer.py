@@ -23,7 +23,6 @@ from pipeline.batches import MOST, BatchSize, fitting
 from pipeline.confidence import groups_of
 from pipeline.errors import InvalidSettings
 from pipeline.several import Several
-from srgan.tile import TileInput
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +98,7 @@ class TorchRestorer:
         # As many as a device has slots for; on a CPU one more for each thread.
         self._ahead = len(lanes) * (3 if self._cuda else 2)
 
-    def restore(self, tiles: Iterable[TileInput]) -> Iterator[npt.NDArray[np.float32]]:
+    def restore(self, tiles: Iterable[Tile]) -> Iterator[npt.NDArray[np.float32]]:
         """Answer to each tile, (C + groups, H, W), in the order of `tiles`; see `Restorer`.
 
         Raises InvalidSettings for tiles or references that the model does not take, DeviceFailed where memory runs out or the last device fails.
@@ -129,7 +128,7 @@ class TorchRestorer:
         """Stop the threads, and give the devices' memory back."""
         self._several.close()
 
-    def _source(self, tiles: Iterable[TileInput]) -> Iterator[Tile]:
+    def _source(self, tiles: Iterable[Tile]) -> Iterator[Tile]:
         source: Iterator[Tile] = self._raw(tiles) if self._cuda else iter(tiles)
         first = next(source, None)
         if first is None:
@@ -139,8 +138,10 @@ class TorchRestorer:
             self._measure(first)
         return chain([first], source)
 
-    def _raw(self, tiles: Iterable[TileInput]) -> Iterator[Tile]:
+    def _raw(self, tiles: Iterable[Tile]) -> Iterator[Tile]:
         """The tiles as they were read, where they come from a window."""
+        if not hasattr(tiles, "window"):
+            return iter(tiles)
         from pipeline.raw_tiles import can_be_raw, raw_tiles
         from pipeline.window import TileInputs
 
