@@ -87,7 +87,8 @@ def make_cloud_mask(
     if block < 1:
         raise InvalidSettings(f"block {block} must be at least 1 pixel")
     source = class_source(scene, method)
-    classes = _raw_classes(scene, source, block, threads, trust=_has_data(scene))
+    hint = _hint(scene, source) if _has_data(scene) else None
+    classes = _raw_classes(scene, source, hint, block, threads)
     if not classes.any():
         raise InvalidScene(f"{scene.id}: no valid pixel, every band is nodata everywhere")
     note = "" if source.own_shadows else _add_shadows(scene, classes, block, threads)
@@ -161,11 +162,25 @@ def _has_data(scene: Scene) -> bool:
     )
 
 
-def _raw_classes(scene: Scene, source: ClassSource, block: int, threads: int, *, trust: bool) -> NDArray[np.uint8]:
+def _hint(scene: Scene, source: ClassSource) -> ClassSource:
+    """Who says where the bands may be without data: the scene's own SCL, also where a user's raster takes its place as a mask."""
+    from pipeline.classes import MaskRaster, SceneClassification
+
+    if scene.item.scl is None or not isinstance(source, MaskRaster):
+        return source
+    # Else a whole band would be decoded for it. An SCL that is no good says nothing: the bands are asked then.
+    with contextlib.suppress(InvalidScene):
+        return SceneClassification.of(scene)
+    return source
+
+
+def _raw_classes(
+    scene: Scene, source: ClassSource, hint: ClassSource | None, block: int, threads: int
+) -> NDArray[np.uint8]:
     classes = np.empty(scene.shape, np.uint8)
 
     def work(window: tuple[slice, slice]) -> None:
-        empty = nodata_everywhere(scene, source if trust else None, *window)
+        empty = nodata_everywhere(scene, hint, *window)
         if empty.all():
             classes[window] = NODATA
             return
