@@ -58,7 +58,8 @@ def hold(
     ours_only: leave out the contenders that need an environment of their own.
     """
     tell(f"{line.name}: {line.title}")
-    entries = [entry for entry in line.entries(setup) if not (ours_only and entry.group)]
+    everyone = line.entries(setup)
+    entries = [entry for entry in everyone if not (ours_only and entry.group)]
     runs: dict[str, list[Run]] = {entry.name: [] for entry in entries}
     for round_ in range(rounds):
         for entry in _turn(entries, round_):
@@ -71,7 +72,9 @@ def hold(
             said = run.failed or f"work {run.work:7.2f} s  start-up {run.startup:5.2f} s  peak {run.peak / 1e6:6.0f} MB"
             tell(f"  round {round_ + 1}  {entry.label:<44} {said}  load {load:.1f}")
     tallies = {entry.name: Tally(entry.label, tuple(runs[entry.name])) for entry in entries}
-    return Result(line.name, line.title, line.yardstick(), tallies, tuple(line.verdicts(tallies)))
+    # Who was left out is not run, which the verdicts then say.
+    known = {entry.name: Tally(entry.label, ()) for entry in everyone} | tallies
+    return Result(line.name, line.title, line.yardstick(), tallies, tuple(line.verdicts(known)))
 
 
 def _once(entry: Entry, round_: int, folder: Path, environment: Environment) -> Run:

@@ -131,6 +131,13 @@ def test_who_cannot_be_installed_says_why_and_the_others_go_on(scene: MadeScene,
     assert not result.tallies["copy"].failed
 
 
+def test_who_is_left_out_is_in_no_row_and_in_no_verdict(scene: MadeScene, tmp_path: Path) -> None:
+    line = MadeLine((entry(scene, "copy", "monai"), entry(scene, "lose one")))
+    result = hold(line, setup(tmp_path), 1, Environment(tmp_path / "none"), lambda _: None, ours_only=True)
+    assert list(result.tallies) == ["lose-one"]
+    assert [verdict.value for verdict in result.verdicts] == [None]
+
+
 @pytest.mark.parametrize(("do", "status"), [("copy", 0), ("raise", 1)])
 def test_the_command_writes_its_results_and_its_status_tells_of_failures(
     scene: MadeScene,
