@@ -77,7 +77,7 @@ def model_of(preset: str) -> Checkpoint:
     spec = SIZES[preset]()
     generator = Generator(spec).eval().requires_grad_(requires_grad=False)
     for parameter in generator.parameters():
-        parameter += 0.02 * torch.randn_like(parameter)
+        parameter.add_(torch.randn_like(parameter), alpha=0.02)
     return Checkpoint(preset, spec, generator, "0" * 64, {})
 
 

@@ -1,22 +1,19 @@
 """`Lane`: one device at work. Passes are started one after the other; each one's answer is taken when its turn comes.
 
-Strategy. On CUDA a pass has a slot of its own: pinned memory on the host, its double on the device, and memory for the answer on both sides. Three
-streams bring, compute and take away, so that while one pass is computed the next one is on its way and the last one's answer is on its
-way back; the host only waits when all slots are in use. Each slot's pass is captured as a CUDA graph, which saves the launch of some six hundred
-small kernels, and compiled before where that is asked for; where torch can do either not, it goes on without and says so once.
-On a CPU the same code runs a pass at once, in the thread that starts it: there is nothing to overlap, and compiling would move bits.
+Strategy. A pass has a slot of its own: memory on the host, its double on the device, and memory for the answer on both sides. On CUDA there are three
+(pinned), and three streams bring, compute and take away, so that while one pass is computed the next one is on its way and the last one's answer
+on its way back; the host only waits when all slots are in use. Each slot's pass is captured as a CUDA graph, which saves the launch of some six
+hundred small kernels, and compiled before where that is asked for; where torch can do either not, it goes on without and says so once. On a
+CPU there is one slot, its own double, and a pass is run at once, in the thread that starts it: compiling would move bits. What
+differs is `srgan.port`.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Callable, Mapping, Sequence
 from subprocess import SubprocessError
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +21,10 @@ import torch
 from torch import Tensor
 
 from srgan.feed import Feed, Tile
+from srgan.port import Cuda, Host, Port, Work
 
 Network = Callable[[Feed, Mapping[str, Tensor]], Tensor]
 Answers = npt.NDArray[np.float32]
-SLOTS = 3
-"""Passes in hand at a time on CUDA: one on its way there, one in the network, one on its way back."""
-
 FAULTS = (
     RuntimeError, AssertionError, ImportError, OSError, SubprocessError, TypeError, ValueError, AttributeError, LookupError,
 )  # fmt: skip
@@ -62,45 +57,45 @@ class Faster:
 class Flight:
     """A pass on its way."""
 
-    def __init__(self, tiles: int, answers: Answers | None = None, slot: _Slot | None = None) -> None:
-        self._tiles, self._answers, self._slot = tiles, answers, slot
+    def __init__(self, tiles: int, back: Tensor, wait: Work) -> None:
+        self._tiles, self._back, self._wait = tiles, back, wait
+        self._answers: Answers | None = None
         self._lock = threading.Lock()
 
     def result(self) -> Answers:
         """(tiles, C + groups, H, W), its own memory; waits for it. Raises RuntimeError where the device failed."""
         with self._lock:
             if self._answers is None:
-                slot = self._slot
-                assert slot is not None  # noqa: S101 (one or the other is there)
-                slot.taken.synchronize()
-                self._answers = slot.back[: self._tiles].numpy().copy()
-                self._slot = None
+                self._wait()
+                self._answers = self._back[: self._tiles].numpy().copy()
             return self._answers
 
 
 class _Slot:
-    """Memory of a pass on CUDA."""
+    """Memory of a pass, on the host and on the device."""
 
-    def __init__(self, feed: Feed, device: torch.device) -> None:
-        self.host = {
-            name: torch.zeros(shape, dtype=kind, pin_memory=True) for name, (kind, shape) in feed.fields.items()
-        }
+    def __init__(self, feed: Feed, port: Port) -> None:
+        self._port = port
+        self.host = {name: port.memory(shape, kind) for name, (kind, shape) in feed.fields.items()}
         self.arrays = {name: tensor.numpy() for name, tensor in self.host.items()}
-        self.given = {name: torch.zeros_like(tensor, device=device) for name, tensor in self.host.items()}
-        self.out: Tensor | None = None
-        self.graph: Any = None
-        self.taken: Any = torch.cuda.Event(blocking=True)
+        self.given = {name: port.double(tensor) for name, tensor in self.host.items()}
         self.flight: Flight | None = None
+        self.again: Work | None = None
+        """The pass, captured."""
+        self._answer: tuple[Tensor, Tensor] | None = None
 
     @property
-    def back(self) -> Tensor:
-        """The answer's pinned memory."""
-        return self._back
+    def answer(self) -> tuple[Tensor, Tensor]:
+        """Where the answer is on the device, and on the host; there after the first pass."""
+        assert self._answer is not None  # noqa: S101
+        return self._answer
 
-    def expect(self, like: Tensor) -> None:
-        """Make room for answers of the shape of `like`."""
-        self.out = torch.empty_like(like)
-        self._back = torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
+    def keep(self, answer: Tensor) -> None:
+        """Put the network's answer into its place."""
+        if self._answer is None:
+            back = self._port.memory(tuple(answer.shape), answer.dtype)
+            self._answer = (self._port.double(back), back)
+        self._answer[0].copy_(answer)
 
 
 class Lane:
@@ -113,118 +108,83 @@ class Lane:
         *,
         compiler: Callable[[Network], Network] | None = None,
         capture: bool = True,
+        port: Port | None = None,
     ) -> None:
         """A lane for a network that lies on `device`.
 
-        compiler: makes it faster; none where left out. capture: whether CUDA graphs may be used.
+        compiler: makes it faster; none where left out. capture: whether passes may be captured. port: the device's own where left out.
         """
         self.device, self._plain, self._capture = device, network, capture
         self._network = network if compiler is None else Faster(network, compiler)
-        self._cuda = device.type == "cuda"
+        self._port: Port = port or (Cuda(device) if device.type == "cuda" else Host())
         self._feed: Feed | None = None
         self._slots: list[_Slot] = []
-        self._host: dict[str, npt.NDArray[Any]] = {}
-        self._passes = count()
-        if self._cuda:
-            self._bringing, self._working, self._taking = (torch.cuda.Stream(device) for _ in range(3))
-            # Passes run one after the other, so that their graphs can share what they need in between.
-            self._pool = torch.cuda.graph_pool_handle()
+        self._passes = 0
 
     def start(self, feed: Feed, tiles: Sequence[Tile]) -> Flight:
         """Start a pass over at most `feed.batch` tiles.
 
         Raises torch.OutOfMemoryError where the device has no room for it, and what the network raises.
         """
-        with self._entered():
+        with self._port.entered():
             if feed != self._feed:
                 self.clear()
                 self._feed = feed
-            return self._fly(feed, tiles) if self._cuda else self._run(feed, tiles)
+            slot = self._slot(feed)
+            feed.fill(slot.arrays, tiles)
+            self._port.bring(slot.host, slot.given)
+            self._port.compute(self._pass(feed, slot))
+            slot.flight = Flight(len(tiles), slot.answer[1], self._port.take(*slot.answer))
+            return slot.flight
 
     def clear(self) -> None:
         """Give back the memory that passes were given; answers that nobody has taken yet are kept."""
         for slot in self._slots:
             if slot.flight is not None:
                 slot.flight.result()
-        self._slots, self._host, self._feed = [], {}, None
-        if self._cuda:
-            gc.collect()
-            torch.cuda.empty_cache()
+        self._slots, self._feed, self._passes = [], None, 0
+        self._port.forget()
 
     def room(self) -> int | None:
         """Bytes of the device that are free; None on a CPU, where memory is planned elsewhere."""
-        return int(torch.cuda.mem_get_info(self.device)[0]) if self._cuda else None
+        with self._port.entered():
+            return self._port.room()
 
     def weight(self, feed: Feed, tiles: Sequence[Tile]) -> int:
-        """Bytes of the device that a pass takes at its peak, by making one, not compiled. CUDA only."""
-        with self._entered():
-            slot = _Slot(feed, self.device)
+        """Bytes of the device that a pass takes at its peak, by making one, not compiled; 0 on a CPU."""
+        with self._port.entered():
+            slot = _Slot(feed, self._port)
             feed.fill(slot.arrays, tiles)
-            torch.cuda.reset_peak_memory_stats(self.device)
-            before = torch.cuda.memory_allocated(self.device)
-            self._plain(feed, {name: tensor.to(self.device) for name, tensor in slot.host.items()})
-            return int(torch.cuda.max_memory_allocated(self.device)) - before
 
-    @contextmanager
-    def _entered(self) -> Iterator[None]:
-        # Both belong to the thread.
-        with torch.inference_mode():
-            if self._cuda:
-                with torch.cuda.device(self.device):
-                    yield
-            else:
-                yield
+            def work() -> None:
+                self._port.bring(slot.host, slot.given)
+                self._port.compute(lambda: slot.keep(self._plain(feed, slot.given)))
 
-    def _run(self, feed: Feed, tiles: Sequence[Tile]) -> Flight:
-        if not self._host:
-            self._host = {name: torch.zeros(shape, dtype=kind).numpy() for name, (kind, shape) in feed.fields.items()}
-        feed.fill(self._host, tiles)
-        answers = self._network(feed, {name: torch.from_numpy(array) for name, array in self._host.items()})
-        return Flight(len(tiles), answers[: len(tiles)].cpu().numpy())
+            return self._port.weigh(work)
 
-    def _fly(self, feed: Feed, tiles: Sequence[Tile]) -> Flight:
-        if len(self._slots) < SLOTS:
-            slot = _Slot(feed, self.device)
-            feed.fill(slot.arrays, tiles)
-            self._prepare(feed, slot)
-            self._slots.append(slot)
-        else:
-            slot = self._slots[next(self._passes) % SLOTS]
-            if slot.flight is not None:
-                slot.flight.result()
-            feed.fill(slot.arrays, tiles)
-        assert slot.out is not None  # noqa: S101 (prepared)
-        with torch.cuda.stream(self._bringing):
-            for name, tensor in slot.host.items():
-                slot.given[name].copy_(tensor, non_blocking=True)
-        with torch.cuda.stream(self._working):
-            self._working.wait_stream(self._bringing)
-            if slot.graph is not None:
-                slot.graph.replay()
-            else:
-                slot.out.copy_(self._network(feed, slot.given))
-        with torch.cuda.stream(self._taking):
-            self._taking.wait_stream(self._working)
-            slot.back.copy_(slot.out, non_blocking=True)
-            slot.taken.record(self._taking)
-        slot.flight = Flight(len(tiles), slot=slot)
-        return slot.flight
+    def _slot(self, feed: Feed) -> _Slot:
+        """Memory that nobody uses any more: answers that were on their way to it are kept."""
+        number = self._passes % self._port.slots
+        self._passes += 1
+        if number == len(self._slots):
+            self._slots.append(_Slot(feed, self._port))
+        slot = self._slots[number]
+        if slot.flight is not None:
+            slot.flight.result()
+        return slot
 
-    def _prepare(self, feed: Feed, slot: _Slot) -> None:
-        """Run the pass once, so that everything is compiled and chosen, then capture it."""
-        with torch.cuda.stream(self._working):
-            for name, tensor in slot.host.items():
-                slot.given[name].copy_(tensor)
-            slot.expect(self._network(feed, slot.given))
-        torch.cuda.synchronize(self.device)
-        if not self._capture:
-            return
-        graph = torch.cuda.CUDAGraph()
+    def _pass(self, feed: Feed, slot: _Slot) -> Work:
+        """The pass in a slot. The first one chooses kernels and finds out what the answer looks like; the second one is captured."""
+
+        def work() -> None:
+            slot.keep(self._network(feed, slot.given))
+
+        if slot.again is not None:
+            return slot.again
+        if slot.flight is None or not self._capture:
+            return work
         try:
-            # Of this thread only: other devices' threads may ask for memory meanwhile.
-            with torch.cuda.graph(graph, self._pool, self._working, "thread_local"):
-                assert slot.out is not None  # noqa: S101 (just made)
-                slot.out.copy_(self._network(feed, slot.given))
+            slot.again = self._port.capture(work)
         except torch.OutOfMemoryError:
             raise
         except FAULTS as error:
@@ -232,8 +192,8 @@ class Lane:
             _log.warning(
                 "%s: passes not captured (%s): launched kernel by kernel, more slowly", self.device, _line(error)
             )
-        else:
-            slot.graph = graph
+            return work
+        return slot.again
 
 
 def _line(error: BaseException) -> str:
