@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench.contest import Result, hold
-from benchmarks.bench.entry import Line, Setup
+from benchmarks.bench.entry import Entry, Line, Setup
 from benchmarks.bench.environment import FILE, Environment, read_groups
 from benchmarks.bench.images import Images
 from benchmarks.bench.lines import LINES
@@ -35,12 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environment = Environment(options.environment or work / "contenders", _tell)
     if not options.ours_only:
         environment.make(list(read_groups(FILE.read_text(encoding="utf-8")).values()))
-    _tell(f"pixels: {'real' if images.real else 'simulated'}; {machine.words()}")
+    words = f"{'real' if images.real else 'simulated'} pixels; {machine.words()}"
+    _tell(words)
+
+    def chosen(entry: Entry) -> bool:
+        return not (options.ours_only and entry.group) and (not options.contenders or entry.name in options.contenders)
+
     results = []
     for line in options.only:
-        results.append(hold(line, setup, options.rounds, environment, _tell, ours_only=options.ours_only))
+        results.append(hold(line, setup, options.rounds, environment, _tell, chosen))
+        if not results[-1].tallies:
+            print(f"{line.name}: none of its contenders was chosen", file=sys.stderr)
+            return 2
         # After every line, so that a later one that is stopped takes nothing with it.
-        _write(work, results, machine, options.rounds)
+        _write(work, results, words, machine, options.rounds)
     _tell((work / "bench.md").read_text(encoding="utf-8"))
     failed = [f"{result.name}: {reason}" for result in results for reason in result.failed]
     for reason in failed:
@@ -59,6 +67,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", type=_lines, default=LINES, help=f"lines to hold: {','.join(line.name for line in LINES)}"
     )
+    parser.add_argument(
+        "--contenders", type=_names, help="only these contenders of the lines, for example decloud,naive"
+    )
     parser.add_argument("--rounds", type=_count, default=3, help="how often each contender runs (3)")
     parser.add_argument("--size", type=_count, help="edge of the scenes in pixels of 10 m, instead of each line's own")
     parser.add_argument("--environment", type=Path, help="the contenders' virtual environment (WORK/contenders)")
@@ -74,21 +85,26 @@ def _lines(text: str) -> list[Line]:
     return [known[name] for name in names]
 
 
+def _names(text: str) -> set[str]:
+    return {name for name in text.split(",") if name}
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
     return int(text)
 
 
-def _write(work: Path, results: Sequence[Result], machine: Machine, rounds: int) -> None:
+def _write(work: Path, results: Sequence[Result], words: str, machine: Machine, rounds: int) -> None:
     document: dict[str, Any] = {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "words": words,
         "machine": machine.to_json(),
         "rounds": rounds,
         "lines": [result.to_json() for result in results],
     }
     (work / "bench.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    (work / "bench.md").write_text(markdown(results, machine.words(), rounds), encoding="utf-8")
+    (work / "bench.md").write_text(markdown(results, words, rounds), encoding="utf-8")
     (work / "bench.svg").write_text(svg(results), encoding="utf-8")
 
 

@@ -50,16 +50,26 @@ class Result:
         }
 
 
-def hold(
-    line: Line, setup: Setup, rounds: int, environment: Environment, tell: Tell, *, ours_only: bool = False
-) -> Result:
-    """Run all entries of a line `rounds` times. An entry that fails is not run again; the others go on.
+def everyone(entry: Entry) -> bool:
+    """All contenders of a line."""
+    return bool(entry)
 
-    ours_only: leave out the contenders that need an environment of their own.
+
+def hold(
+    line: Line,
+    setup: Setup,
+    rounds: int,
+    environment: Environment,
+    tell: Tell,
+    chosen: Callable[[Entry], bool] = everyone,
+) -> Result:
+    """Run the entries of a line `rounds` times. An entry that fails is not run again; the others go on.
+
+    chosen: whether an entry is run; those that are not are in no row, and verdicts that need them have no value.
     """
     tell(f"{line.name}: {line.title}")
-    everyone = line.entries(setup)
-    entries = [entry for entry in everyone if not (ours_only and entry.group)]
+    offered = line.entries(setup)
+    entries = [entry for entry in offered if chosen(entry)]
     runs: dict[str, list[Run]] = {entry.name: [] for entry in entries}
     for round_ in range(rounds):
         for entry in _turn(entries, round_):
@@ -73,7 +83,7 @@ def hold(
             tell(f"  round {round_ + 1}  {entry.label:<44} {said}  load {load:.1f}")
     tallies = {entry.name: Tally(entry.label, tuple(runs[entry.name])) for entry in entries}
     # Who was left out is not run, which the verdicts then say.
-    known = {entry.name: Tally(entry.label, ()) for entry in everyone} | tallies
+    known = {entry.name: Tally(entry.label, ()) for entry in offered} | tallies
     return Result(line.name, line.title, line.yardstick(), tallies, tuple(line.verdicts(known)))
 
 

@@ -133,7 +133,7 @@ def test_who_cannot_be_installed_says_why_and_the_others_go_on(scene: MadeScene,
 
 def test_who_is_left_out_is_in_no_row_and_in_no_verdict(scene: MadeScene, tmp_path: Path) -> None:
     line = MadeLine((entry(scene, "copy", "monai"), entry(scene, "lose one")))
-    result = hold(line, setup(tmp_path), 1, Environment(tmp_path / "none"), lambda _: None, ours_only=True)
+    result = hold(line, setup(tmp_path), 1, Environment(tmp_path / "none"), lambda _: None, lambda one: not one.group)
     assert list(result.tallies) == ["lose-one"]
     assert [verdict.value for verdict in result.verdicts] == [None]
 
@@ -151,6 +151,10 @@ def test_the_command_writes_its_results_and_its_status_tells_of_failures(
     monkeypatch.setattr(Images, "find", classmethod(lambda _, data, work: Images(data, real=work == data)))
     work = tmp_path / "work"
     assert command.main(["--work", str(work), "--rounds", "2", "--ours-only", "--only", "made"]) == status
+    assert (
+        command.main(["--work", str(tmp_path / "other"), "--ours-only", "--only", "made", "--contenders", "nobody"])
+        == 2
+    )
     document = json.loads((work / "bench.json").read_text(encoding="utf-8"))
     (line,) = document["lines"]
     runs = [Run.from_json(run) for run in line["entries"][0]["runs"]]
