@@ -57,7 +57,7 @@ class Preview:
                 shapes = [band.shape for band in image]
                 raise InvalidSettings(f"preview stripe of shapes {shapes}, expected three of (rows, {self._width})")
             for start in range(0, image[0].shape[0], _ROWS):
-                self._add(side, row + start, np.stack([band[start : start + _ROWS] for band in image]))
+                self._add(side, row + start, [band[start : start + _ROWS] for band in image])
 
     def means(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Mean DN (2, 3, rows, cols) before and after, NaN where there is nothing, and bool (2, rows, cols), True = something."""
@@ -90,24 +90,43 @@ class Preview:
         except OSError as error:
             raise write_failed(error, folder / PREVIEW) from error
 
-    def _add(self, side: int, row: int, image: npt.NDArray[np.uint16]) -> None:
+    def _add(self, side: int, row: int, image: Sequence[npt.NDArray[np.uint16]]) -> None:
         if self._nodata is None:
-            there = np.ones((1, *image.shape[1:]), np.uint8)
+            there = np.ones(image[0].shape, np.bool_)
         else:
-            there = np.logical_or.reduce(image != self._nodata, axis=0, keepdims=True).astype(np.uint8)
-            image = image * there
-        dtype, factor, stop = self._sums.dtype, self.factor, row + image.shape[1]
-        for cell in range(row // factor, -(-stop // factor)):
-            rows = slice(max(cell * factor, row) - row, min((cell + 1) * factor, stop) - row)
-            self._sums[side, :, cell] += _in_squares(image[:, rows].sum(axis=1, dtype=dtype), factor)
-            self._counts[side, cell] += _in_squares(there[:, rows].sum(axis=1, dtype=dtype), factor)[0]
+            there = np.logical_or.reduce([band != self._nodata for band in image])
+        if not there.all():
+            image = [band * there for band in image]
+        rows = slice(row // self.factor, -(-(row + image[0].shape[0]) // self.factor))
+        for channel, band in enumerate(image):
+            self._sums[side, channel, rows] += self._in_squares(band, row)
+        self._counts[side, rows] += self._in_squares(there, row)
+
+    def _in_squares(self, values: npt.NDArray[Any], row: int) -> npt.NDArray[Any]:
+        """Sums of (rows, cols), the first of which is `row`, over the squares: whole rows and columns are added, which is what is fast."""
+        factor, dtype = self.factor, self._sums.dtype
+        cells = []
+        head = min(-row % factor, len(values))
+        if head:
+            cells.append(values[:head].sum(axis=0, keepdims=True, dtype=dtype))
+        whole = head + (len(values) - head) // factor * factor
+        if whole > head:
+            cells.append(_added([values[head + k : whole : factor] for k in range(factor)], dtype))
+        if whole < len(values):
+            cells.append(values[whole:].sum(axis=0, keepdims=True, dtype=dtype))
+        down = cells[0] if len(cells) == 1 else np.concatenate(cells)
+        end = self._width // factor * factor
+        across = [_added([down[:, k:end:factor] for k in range(factor)], dtype)] if end else []
+        if end < self._width:
+            across.append(down[:, end:].sum(axis=1, keepdims=True, dtype=dtype))
+        return across[0] if len(across) == 1 else np.concatenate(across, axis=1)
 
 
-def _in_squares(row: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
-    """Sums of every `factor` values of (bands, cols), the last of fewer: (bands, ceil(cols / factor))."""
-    whole = row.shape[1] // factor * factor
-    sums = row[:, :whole].reshape(row.shape[0], -1, factor).sum(axis=2)
-    return sums if whole == row.shape[1] else np.concatenate([sums, row[:, whole:].sum(axis=1, keepdims=True)], axis=1)
+def _added(parts: Sequence[npt.NDArray[Any]], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    total = parts[0].astype(dtype)
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 def _stretch(
