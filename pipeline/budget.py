@@ -29,7 +29,9 @@ PLAIN = 260 * 2**20
 ACTIVATIONS = 150 * 2**20
 ACTIVATIONS_A_DATE = 25 * 2**20
 IN_FLIGHT = 2
-"""Blocks at once: one is read while the other is computed."""
+"""Blocks at once, at least: one is read while the other is computed."""
+_MOST_IN_FLIGHT = 4
+"""Where there are more cores, so many blocks are prepared and composed at once; a GPU is fed by no fewer."""
 PROCESS = 480 * 2**20
 """A worker process of `local:N` with its network loaded, and a part on its way; a bound. Measured with the default checkpoint, four bands
 and two references on a CPU: 340 MiB loaded, 475 MiB at its peak, the activations of one tile, which are counted apart, included (526 MiB with four)."""
@@ -99,10 +101,15 @@ def carried(scene: Scene, references: int, tile: int) -> int:
 def _held(scene: Scene, references: int, tile: int, edge: int, resources: Resources, *, network: bool) -> int:
     """What is needed without any chunk kept, in all processes of this machine."""
     if not resources.dask:
-        return needed(scene, references, tile, edge, resources.threads, network=network)
+        return needed(scene, references, tile, edge, resources.threads, in_flight(resources), network=network)
     # Nothing is computed here, or by one thread in each of so many processes.
     elsewhere = resources.processes * PROCESS + exchange(resources)
     return needed(scene, references, tile, edge, resources.processes, network=network) + elsewhere
+
+
+def in_flight(resources: Resources) -> int:
+    """Blocks at once."""
+    return IN_FLIGHT if resources.dask else min(max(IN_FLIGHT, resources.threads // 2), _MOST_IN_FLIGHT)
 
 
 def exchange(resources: Resources) -> int:
@@ -110,8 +117,10 @@ def exchange(resources: Resources) -> int:
     return resources.max_memory // EXCHANGE
 
 
-def needed(scene: Scene, references: int, tile: int, edge: int, threads: int, *, network: bool = True) -> int:
-    """Bytes held at once with blocks of this edge. threads: tiles computed at a time within this memory."""
+def needed(
+    scene: Scene, references: int, tile: int, edge: int, threads: int, blocks: int = IN_FLIGHT, *, network: bool = True
+) -> int:
+    """Bytes held at once with blocks of this edge. threads: tiles computed at a time within this memory. blocks: those at once."""
     height, width = scene.shape
     per_pixel, bands = _per_pixel(scene), len(scene.bands)
     activations = (ACTIVATIONS + ACTIVATIONS_A_DATE * references) * threads * (tile / 256) ** 2 if network else 0
@@ -119,10 +128,10 @@ def needed(scene: Scene, references: int, tile: int, edge: int, threads: int, *,
     block = min(edge, height) * min(edge, width)
     window = min(edge + 2 * tile, height) * min(edge + 2 * tile, width)
     sums = 4 * (bands + (len(GROUPS) if network else 0))
-    blocks = IN_FLIGHT * (window * (2 * per_pixel * (1 + references) + 2 + references) + block * (sums + 24))
+    under_way = blocks * (window * (2 * per_pixel * (1 + references) + 2 + references) + block * (sums + 24))
     # Of each pixel the bands, three of them before as well, provenance and confidence.
     finished = STRIPES * min(edge, height) * width * (2 * per_pixel + 8)
-    return int((BASE if network else PLAIN) + activations + masks + blocks + finished)
+    return int((BASE if network else PLAIN) + activations + masks + under_way + finished)
 
 
 def _per_pixel(scene: Scene) -> float:

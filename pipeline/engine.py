@@ -89,7 +89,7 @@ def decloud_scene(
             out = Output(output, name, staged / "product", prepared, settings, key, restorer, resources)
             try:
                 assembler = Assembler(job, prepared.mask, out.sink, out.preview, confidence=bool(restorer.groups))
-                stream(job, edge, Staging(staged / "blocks"), restorer, assembler, clock, decoded, resources.threads)
+                stream(job, edge, Staging(staged / "blocks"), restorer, assembler, clock, decoded, resources)
                 with clock.stage("encode"):
                     out.finish(clock.progress)
             except BaseException:

@@ -1,7 +1,7 @@
 """A scene streamed: its blocks are read, restored, composed and staged, a few at a time, while the stripes before them are written.
 
     ahead      chunks of the files that the next blocks look at are decoded        as many threads as there are cores
-    block      a block is made, or taken up where an earlier run staged it         `IN_FLIGHT` threads, and the network's
+    block      a block is made, or taken up where an earlier run staged it         `in_flight` threads, and the network's
     assemble   a stripe whose blocks are all there is written                      one thread, from top to bottom
 
 Blocks are begun in the order in which they are written, at most a stripe before the one that is being written, so memory is bounded.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.assembly import preview_bands
 from pipeline.block import BlockResult, SceneJob, block_edges, compute_block, copy_block
-from pipeline.budget import IN_FLIGHT
+from pipeline.budget import in_flight
 from pipeline.decoded import Chunk, Decoded
 from pipeline.errors import PipelineError
 from pipeline.staging import Staging
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pipeline.clock import Clock
     from pipeline.inference import Restorer
     from pipeline.scene import Scene
+    from pipeline.settings import Resources
 
 _AHEAD = 2
 """Stripes between the one whose blocks are begun and the last one that must be written."""
@@ -61,12 +62,12 @@ def stream(
     assembler: Assembler,
     clock: Clock,
     decoded: Decoded,
-    threads: int = 1,
+    resources: Resources,
 ) -> None:
     """Run all blocks of a scene, from top to bottom.
 
     edge: edge of a block, pixels of the work grid. decoded: where decoded chunks are kept while more than one block needs them.
-    threads: chunks decoded at a time. Blocks that `staging` holds from an earlier run are not run again.
+    resources: how many blocks are made, and chunks decoded, at a time. Blocks that `staging` holds from an earlier run are not run again.
     Raises what reading, the network and the sink raise; staged blocks stay.
     """
     for scene in (job.scene, *(reference.scene for reference in job.references)):
@@ -76,7 +77,8 @@ def stream(
         decoded.expect(block.keys)
     work = _Work(job, staging, restorer, assembler, clock, decoded, stripes)
     # Blocks end first: a stripe that waits for one that will not be begun any more is then told so.
-    with _finishing(1, "write") as out, _finishing(threads, "ahead") as ahead, _finishing(IN_FLIGHT, "block") as blocks:
+    at_once, readers = in_flight(resources), resources.threads
+    with _finishing(1, "write") as out, _finishing(readers, "ahead") as ahead, _finishing(at_once, "block") as blocks:
         written: list[Future[None]] = []
         for stripe in stripes:
             if len(written) >= _AHEAD:
