@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.sink import Sink
 
 _RGB = ("B04", "B03", "B02")
-_ROWS = 384
+_ROWS = 512
 """Rows put together at a time, to bound what is copied."""
 
 Pixel = TypeVar("Pixel", np.uint8, np.uint16)
