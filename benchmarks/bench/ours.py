@@ -14,8 +14,8 @@ from pipeline.product import Product
 from pipeline.settings import DecloudSettings, Resources, parse_bytes
 
 USED = (
-    "pipeline.cog", "pipeline.preview", "pipeline.seams", "pipeline.shadows", "pyproj", "rasterio.shutil", "rio_cogeo.cogeo",
-    "scipy.ndimage", "shapely",
+    "PIL.Image", "PIL.PngImagePlugin", "pipeline.cog", "pipeline.preview", "pipeline.seams", "pipeline.shadows", "pyproj",
+    "rasterio.shutil", "rio_cogeo.cogeo", "scipy.ndimage", "shapely",
 )  # fmt: skip
 """What a run imports when it comes to it. A contender's script has its imports at its top: for both they are start-up."""
 USED_BY_NETWORKS = ("torch", "srgan.checkpoint")

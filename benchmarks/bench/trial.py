@@ -96,7 +96,8 @@ def _judge(
         peak=measured["peak"],
         tree_peak=measured["tree_peak"],
         output=size(output),
-        facts=left["facts"],
+        # Not where its files were: they are removed.
+        facts={name: fact for name, fact in left["facts"].items() if name != "files"},
     )
     files = left["facts"].get("files", {})
     try:

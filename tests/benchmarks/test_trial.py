@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 import benchmarks.bench.__main__ as command
@@ -78,6 +80,20 @@ def test_the_stopwatch_counts_the_whole_tree(tmp_path: Path) -> None:
     assert measured["tree_peak"] > 200e6
     assert 100e6 < measured["peak"] < 200e6
     assert measured["ended"] - measured["started"] >= 0.6
+
+
+def test_a_stopwatch_that_is_ended_ends_its_run(tmp_path: Path) -> None:
+    code = f"import os, time; open({str(tmp_path / 'id')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    spec = {"command": [sys.executable, "-c", code], "log": str(tmp_path / "log"), "environment": {}, "timeout": 600}
+    (tmp_path / "spec.json").write_text(json.dumps({**spec, "folder": str(tmp_path)}))
+    watch = [sys.executable, "-I", "-S", str(STOPWATCH), str(tmp_path / "spec.json")]
+    with subprocess.Popen(watch, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        while not (tmp_path / "id").exists() or not (tmp_path / "id").read_text():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.terminate()
+        assert process.wait(60) != 0
+    assert not psutil.pid_exists(int((tmp_path / "id").read_text()))
 
 
 def test_settings_of_threads_are_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
