@@ -71,9 +71,10 @@ def run_directly(request: AreaRequest | SceneRequest, *, quiet: bool = False) ->
 def _begins(request: AreaRequest | SceneRequest, selection: Selection) -> str:
     """What is known of the cost before anything is looked at."""
     resources, count = request.resources.resources(), len(selection.items)
-    where = resources.dask or resources.device
+    checkpoint = request.settings.checkpoint
+    where = "" if checkpoint == "identity" else f" on {resources.dask or resources.device}"
     return (
-        f"{count} scene{'' if count == 1 else 's'}, {request.settings.checkpoint} on {where}, {resources.threads}"
+        f"{count} scene{'' if count == 1 else 's'}, {checkpoint}{where}, {resources.threads}"
         f" thread{'' if resources.threads == 1 else 's'}, at most {resources.max_memory / 2**30:.1f} GiB of memory; tiles follow with each"
         " scene, and `decloud plan` tells bytes and minutes before"
     )

@@ -225,5 +225,6 @@ def test_a_terminal_gets_a_bar_that_leaves_nothing_but_the_results(scene: MadeSc
     text = shown.decode()
     assert "scenes" in text
     assert "restore" in text
-    assert "left" in text
+    assert "4 tiles" in text
+    assert "note: 1 scene, identity, " in text
     assert "[1/1] 33UWP 2023-08-10: done in" in text
