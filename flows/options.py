@@ -228,6 +228,8 @@ def build_request(values: Mapping[str, Any]) -> AreaRequest | SceneRequest:
     sources, catalog = values.get("sources") or [], values.get("catalog")
     if sources and catalog:
         raise InvalidSettings("give SOURCE or --catalog, not both")
+    if values.get("precision") == "bf16" and values.get("dask"):
+        raise InvalidSettings("--precision bf16: not with --dask, whose workers compute in fp32; use one of the two")
     if not sources and not catalog:
         raise InvalidSettings("nothing to do: give a SOURCE, or --catalog with --aoi and --dates")
     bands = _split(values["bands"]) if values.get("bands") is not None else None

@@ -121,6 +121,10 @@ def test_version(decloud: Decloud) -> None:
             "a worker uses one GPU",
         ),
         (["run", "a.tif", "--precision", "fp16", "--output", "out"], "'fp16' is not one of"),
+        (
+            ["run", "a.tif", "--precision", "bf16", "--dask", "local:2", "--output", "out"],
+            "--precision bf16: not with --dask",
+        ),
         (["run", "a.tif", "--format", "png", "--output", "out"], "--format"),
         (["run", "a.tif", "--bands", " ", "--output", "out"], "--bands is empty"),
         (["run", "a.tif", "--bands", "B02,B99", "--output", "out"], "'B99' is no Sentinel-2 band"),
