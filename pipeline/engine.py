@@ -80,8 +80,10 @@ def decloud_scene(
             stack.callback(prepared.close)
             refuse_if_made_up(prepared, settings)
             bands = tuple(band.name for band in scene.bands)
-            restorer = _restorer(settings.checkpoint, bands, resources, stack)
+            with clock.stage("load", told=True):
+                restorer = _restorer(settings.checkpoint, bands, resources, stack)
             job = make_job(prepared, settings, restorer.margin, restorer.grid)
+            progress("plan", job.plan.count, job.plan.total)
             check_precision(settings, restorer, job)
             network, dates = settings.checkpoint != IDENTITY, len(prepared.references)
             edge = block_edge(scene, dates, settings.tile, resources, network=network)
