@@ -16,17 +16,19 @@ MOST = 16
 """Tiles of a pass."""
 SHARE = 0.8
 """Part of the free memory that is counted on."""
+PINNED = 64 * 2**20
+"""Bytes of the host that a pass may hold, answers included; a GPU has three in hand."""
 _log = logging.getLogger(__name__)
 
 
-def fitting(tile: int, room: int) -> int:
-    """The largest batch, a power of two from 1 to `MOST`, for `room` free bytes where a tile takes `tile`.
+def fitting(tile: int, room: int, host: int = 0) -> int:
+    """The largest batch, a power of two from 1 to `MOST`, for `room` free bytes where a tile takes `tile`, and `host` bytes of the host.
 
-    >>> fitting(100, 1000), fitting(100, 10**6), fitting(100, 90)
-    (8, 16, 1)
+    >>> fitting(100, 1000), fitting(100, 10**6), fitting(100, 90), fitting(100, 10**6, 9 * 2**20)
+    (8, 16, 1, 4)
     """
     size = MOST
-    while size > 1 and size * tile > SHARE * room:
+    while size > 1 and (size * tile > SHARE * room or size * host > PINNED):
         size //= 2
     return size
 

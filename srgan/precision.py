@@ -45,7 +45,8 @@ def _cpu_flags() -> set[str]:
 
 def being_exported() -> bool:
     """Whether what runs is being written down to be exported, instead of run."""
-    return bool(torch.jit.is_tracing()) or torch.compiler.is_exporting()  # type: ignore[attr-defined]
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # since torch 2.7
+    return bool(torch.jit.is_tracing()) or bool(exporting())  # type: ignore[attr-defined]
 
 
 def being_traced() -> bool:

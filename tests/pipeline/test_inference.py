@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import InvalidSettings
+from pipeline.errors import DeviceFailed, InvalidSettings
 from pipeline.inference import Identity, TileInput, TorchRestorer, open_restorer, pick_device
 from pipeline.settings import Resources
 from srgan.checkpoint import Checkpoint
+from srgan.feed import Feed
 from srgan.generator import Generator
+from srgan.lane import Lane
 from srgan.spec import BANDS, ModelSpec
 
 NAMES = ("B02", "B03", "B04", "B08")
@@ -179,3 +181,38 @@ def test_absent_bands_are_not_computed_where_that_moves_no_bit(checkpoint):
         (found,) = restorer.restore([tile])
         restorer.close()
         assert np.array_equal(found[: len(names)], out.restored[0, at].numpy())
+
+
+def test_the_batch_of_a_gpu_is_measured_with_its_first_tile(checkpoint, monkeypatch):
+    """On the CPU's lanes, which are told that they have memory of their own."""
+    seen: list[int] = []
+
+    def weigh(self: Lane, feed: Feed, given: list) -> int:  # noqa: ARG001
+        seen.append(feed.batch)
+        return 10**6
+
+    for room, batch in ((10**7, 8), (10**9, 16), (10**5, 1)):
+        monkeypatch.setattr(Lane, "weight", weigh)
+        monkeypatch.setattr(Lane, "room", lambda _, room=room: room)
+        restorer = TorchRestorer(checkpoint, NAMES)
+        restorer._cuda, restorer._sized = True, False
+        expected = list(restorer.restore(tiles(3)))
+        assert restorer._batch.now == batch
+        assert len(list(restorer.restore(tiles(2)))) == 2
+        restorer.close()
+        assert len(expected) == 3
+    assert seen == [1, 1, 1]
+
+
+def test_no_room_for_a_single_tile_names_the_way_out(checkpoint, monkeypatch):
+    def weigh(self: Lane, feed: Feed, given: list) -> int:  # noqa: ARG001
+        raise torch.OutOfMemoryError("made up")
+
+    monkeypatch.setattr(Lane, "weight", weigh)
+    restorer = TorchRestorer(checkpoint, NAMES)
+    restorer._cuda, restorer._sized = True, False
+    with pytest.raises(
+        DeviceFailed, match=r"out of memory with 1 tile of 64 pixels a pass; .* a smaller --tile, or --device cpu"
+    ):
+        list(restorer.restore(tiles(3)))
+    restorer.close()
