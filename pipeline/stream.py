@@ -84,8 +84,9 @@ def stream(
             if len(written) >= _AHEAD:
                 written[-_AHEAD].result()
             for block in stripe:
-                for scene, chunk in block.chunks:
-                    ahead.submit(work.decode, scene, chunk)
+                if not staging.path(block.rows, block.cols).exists():
+                    for scene, chunk in block.chunks:
+                        ahead.submit(work.decode, scene, chunk)
             made = [blocks.submit(work.make, block) for block in stripe]
             written.append(out.submit(work.write, stripe, made))
         for future in written:
