@@ -19,7 +19,7 @@ class Clock:
     """
 
     progress: Progress = silent
-    _began: float = field(default_factory=time.perf_counter)
+    _began: float = field(default_factory=lambda: time.perf_counter())
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _busy: dict[str, float] = field(default_factory=dict)
     _at: dict[str, int] = field(default_factory=dict)
