@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -113,6 +114,8 @@ def _tell(text: str) -> None:
 
 
 if __name__ == "__main__":
+    # Ended like this too, the run that is under way ends with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(main())
     except KeyboardInterrupt:
