@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from pipeline.budget import IN_FLIGHT
 from pipeline.checkpoints import IDENTITY, checkpoint_paths
-from pipeline.cluster_worker import GPU, CheckpointLacking, restore_part
+from pipeline.cluster_worker import GPU, PART, CheckpointLacking, restore_part
 from pipeline.confidence import groups_of
 from pipeline.errors import ClusterFailed
 from pipeline.inference import Identity, TileInput
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from pipeline.cluster import Cluster
     from srgan.spec import ModelSpec
 
-MOST = 4
-"""Tiles of a part: a second or two of a core's work, a batch of a GPU's."""
 STEP = 2.0
 """Seconds after which whoever waits looks whether the cluster is still there."""
 ASKED_AGAIN = 20
@@ -97,7 +95,7 @@ class ClusterRestorer:
         )
         self.groups = () if model.spec is None else groups_of(bands)
         # A batch that is only partly filled costs as much as a full one.
-        self._least = model.batch if self._recipe.device == "cpu" else max(model.batch, MOST)
+        self._least = model.batch if self._recipe.device == "cpu" else max(model.batch, PART)
         self._flying: set[Future] = set()
         self._lock = threading.Lock()
 
@@ -136,10 +134,10 @@ class ClusterRestorer:
         if isinstance(tiles, TileInputs):
             # Small blocks in smaller parts, so that every worker gets some.
             share = -(-len(tiles.tiles) // (4 * threads))
-            yield from tiles.parts(max(min(share, MOST), self._least))
+            yield from tiles.parts(max(min(share, PART), self._least))
             return
         source = iter(tiles)
-        while part := list(islice(source, max(MOST, self._least))):
+        while part := list(islice(source, max(PART, self._least))):
             yield part
 
     def _ahead(self, part: Part, threads: int) -> int:

@@ -30,6 +30,8 @@ from pipeline.inference import Restorer, TileInput, open_restorer
 
 GPU = "GPU"
 """Resource that workers with a GPU offer: `dask worker --resources GPU=1`."""
+PART = 4
+"""Tiles of a part at most where the network does not ask for more: a second or two of a core's work, and a GPU's pass."""
 _LARGE, _SPARE = 32 * 2**20, 256 * 2**20
 """Bytes from which an allocation is the system's own business, and of free memory that a process keeps for the next tile. Dask
 starts its workers so that they give everything beyond 64 KiB back at once: each layer's memory was then asked for anew, which
@@ -143,7 +145,8 @@ def _opened(recipe: Recipe) -> Restorer:
     worker = get_worker()
     if recipe.software is not None and recipe.software != software():
         raise WorkerDiffers(differs(worker.address, str(software()), str(recipe.software)))
-    return open_restorer(_found(recipe, worker), recipe.bands, _device(recipe, worker.name), worker.state.nthreads)
+    device = _device(recipe, worker.name)
+    return open_restorer(_found(recipe, worker), recipe.bands, device, worker.state.nthreads, PART)
 
 
 def _keep_memory() -> None:

@@ -59,10 +59,12 @@ class Identity:
         """Nothing to free."""
 
 
-def open_restorer(checkpoint: str, bands: tuple[str, ...], device: str = "auto", workers: int = 1) -> Restorer:
+def open_restorer(
+    checkpoint: str, bands: tuple[str, ...], device: str = "auto", workers: int = 1, batch: int | None = None
+) -> Restorer:
     """The restorer called `checkpoint`: `identity`, `default`, or the path of a checkpoint or of an exported file.
 
-    device: as `pick_device` takes it. workers: tiles side by side on a CPU. Raises InvalidSettings for a device that is not there,
+    device: as `pick_device` takes it. workers: tiles side by side on a CPU. batch: tiles a pass on a GPU, by its memory where None. Raises InvalidSettings for a device that is not there,
     srgan.errors.ModelError for a checkpoint that is missing, damaged or of other bands.
     """
     if checkpoint == "identity":
@@ -75,4 +77,4 @@ def open_restorer(checkpoint: str, bands: tuple[str, ...], device: str = "auto",
     if format_of(checkpoint):
         exported = [load_exported(checkpoint, one) for one in chosen.split(",")]
         return TorchRestorer(exported, bands, chosen, workers)
-    return TorchRestorer(load_checkpoint(checkpoint, chosen.split(",")[0]), bands, chosen, workers)
+    return TorchRestorer(load_checkpoint(checkpoint, chosen.split(",")[0]), bands, chosen, workers, batch)
