@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from catalogs.item import SceneItem
+from pipeline.allocator import give_back
 from pipeline.assembly import Assembler
 from pipeline.budget import block_edge, decoded_room, exchange
 from pipeline.checkpoints import IDENTITY, check_fits
@@ -92,6 +93,7 @@ def decloud_scene(
             try:
                 assembler = Assembler(job, prepared.mask, out.sink, out.preview, confidence=bool(restorer.groups))
                 stream(job, edge, Staging(staged / "blocks"), restorer, assembler, clock, decoded, resources)
+                give_back()
                 with clock.stage("encode"):
                     out.finish(clock.progress)
             except BaseException:
