@@ -91,7 +91,9 @@ def copy_block(job: SceneJob, rows: slice, cols: slice, *, told: bool) -> BlockR
     present = np.zeros((rows.stop - rows.start, cols.stop - cols.start), np.bool_)
     bands = {}
     for band in job.scene.bands:
-        bands[band.name] = pixels = job.scene.read(band.name, coarse(rows, band), coarse(cols, band))
+        pixels = job.scene.read(band.name, coarse(rows, band), coarse(cols, band))
+        # A part of a decoded chunk would hold the whole of it until its stripe is written.
+        bands[band.name] = pixels = pixels if pixels.base is None else pixels.copy()
         if not present.all():
             present |= True if band.nodata is None else refine(pixels != band.nodata, band.factor)
     provenance = np.where(present, np.uint8(Provenance.OBSERVED), np.uint8(Provenance.NODATA))

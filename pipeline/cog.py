@@ -118,6 +118,10 @@ class CogSink:
         if self._raw(ledger.layer.name).exists():
             self._convert(ledger.layer)
             self._check(ledger)
+        elif not self._path(ledger.layer.name).exists():
+            raise WriteFailed(
+                f"{self._raw(ledger.layer.name)}: gone before it was converted; check the disk and run again"
+            )
 
     def abort(self) -> None:
         """Remove every file that this sink has made."""

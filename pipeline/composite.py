@@ -152,10 +152,10 @@ def _mixed(
 ) -> npt.NDArray[np.uint16]:
     """Source and restored values mixed by alpha, DN; in double precision, in place, since memory is what takes the time."""
     after = restored.astype(np.float64)
-    after -= offset
+    if offset:
+        after -= offset
     after /= scale
-    np.maximum(after, 0.0, out=after)
-    np.minimum(after, 65535.0, out=after)
+    np.clip(after, 0.0, 65535.0, out=after)
     # Where nothing of the source is left it is not looked at, in any company: neighbours must not decide how a pixel is rounded.
     rim = alpha < 1
     if rim.any():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from catalogs.item import SceneItem
-from pipeline.allocator import give_back
+from pipeline.allocator import give_back, keep_between_tiles
 from pipeline.assembly import Assembler
 from pipeline.budget import block_edge, decoded_room, exchange
 from pipeline.checkpoints import IDENTITY, check_fits
@@ -57,7 +57,7 @@ def decloud_scene(
     overwrite: do it again although the same product is there.
 
     Returns the product; its `unchanged` is True where the same run had published it before.
-    Raises InvalidScene, InvalidSettings, SceneRefused (a retry will not help), ReadFailed, WriteFailed, ClusterFailed (it may), and
+    Raises InvalidScene, InvalidSettings, SceneRefused (a retry will not help), ReadFailed, WriteFailed, ClusterFailed, DeviceFailed (it may), and
     srgan.errors.ModelError for a checkpoint that cannot be used. Nothing is published then.
     """
     settings, resources = settings or DecloudSettings(), resources or Resources()
@@ -85,7 +85,9 @@ def decloud_scene(
                 restorer = _restorer(settings.checkpoint, bands, resources, stack)
             job = make_job(prepared, settings, restorer.margin, restorer.grid)
             progress("plan", job.plan.count, job.plan.total)
-            check_precision(settings, restorer, job)
+            if settings.precision == "bf16":
+                with clock.stage("precision", told=True):
+                    check_precision(settings, restorer, job)
             network, dates = settings.checkpoint != IDENTITY, len(prepared.references)
             edge = block_edge(scene, dates, settings.tile, resources, network=network)
             decoded = Decoded(decoded_room(scene, dates, settings.tile, edge, resources, network=network))
@@ -115,6 +117,8 @@ def _restorer(checkpoint: str, bands: tuple[str, ...], resources: Resources, sta
         cluster = stack.enter_context(connected(resources)).cluster()
         restorer = ClusterRestorer(cluster, checkpoint, bands, exchange(resources))
     else:
+        if checkpoint != IDENTITY:
+            keep_between_tiles()
         restorer = open_restorer(checkpoint, bands, resources.device, resources.threads)
     stack.callback(restorer.close)
     return restorer

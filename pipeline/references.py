@@ -6,15 +6,17 @@ that cheap; full masks are made for the chosen ones only. A candidate that does 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.item import SceneItem
+from pipeline.ahead import in_order
 from pipeline.candidates import days_between, may_serve
 from pipeline.classes import CLEAR, SNOW, SceneClassification, is_cloudy
 from pipeline.cloudmask import BLOCK, CloudMask, make_cloud_mask
@@ -27,6 +29,9 @@ from pipeline.scene import Scene, open_scene
 
 _RANKING = 500_000  # pixels of the thinned grid on which candidates are ranked
 _SAMPLE = 1_000_000  # pixels of the thinned grid on which they are harmonised
+Thing = TypeVar("Thing")
+Made = TypeVar("Made")
+
 _NEAR_TIE = 0.05  # of the cloudy pixels: below that the nearer date is the better one
 
 
@@ -97,26 +102,28 @@ def select_references(
         return References()
     method = method if method in {"auto", "scl", "s2cloudless", "csmask"} else "auto"
     with ExitStack() as opened:
-        ranked = []
-        for item in sorted(_within(scene, candidates, window_days), key=lambda item: item.id):
-            try:
-                other = _Candidate.of(scene, mask, item, method, grow_m, threads)
-            except PipelineError as error:
-                skipped[item.id] = str(error)
+        ranked: list[_Candidate] = []
+        within = sorted(_within(scene, candidates, window_days), key=lambda item: item.id)
+        for item, found in zip(
+            within, _tried(lambda item: _Candidate.of(scene, mask, item, method, grow_m), within, threads), strict=True
+        ):
+            if isinstance(found, PipelineError):
+                skipped[item.id] = str(found)
                 continue
-            opened.callback(other.scene.close)
-            if other.share > 0:
-                ranked.append(other)
+            opened.callback(found.scene.close)
+            if found.share > 0:
+                ranked.append(found)
             else:
                 skipped[item.id] = "no pixel under the scene's clouds is clear"
         chosen: list[Reference] = []
         while ranked and len(chosen) < count:
-            best = _best(ranked, scene)
-            ranked.remove(best)
-            try:
-                chosen.append(best.reference(scene, mask, method, grow_m, threads))
-            except PipelineError as error:
-                skipped[best.scene.id] = str(error)
+            best = [_take_best(ranked, scene) for _ in range(min(count - len(chosen), len(ranked)))]
+            made = _tried(lambda candidate: candidate.reference(scene, mask, method, grow_m), best, threads)
+            for candidate, reference in zip(best, made, strict=True):
+                if isinstance(reference, PipelineError):
+                    skipped[candidate.scene.id] = str(reference)
+                else:
+                    chosen.append(reference)
         # Opened files of those passed over close with the stack; the chosen open theirs again when they are read.
     return References(tuple(chosen), MappingProxyType(skipped))
 
@@ -131,7 +138,7 @@ class _Candidate:
     """Full mask, where ranking needed it already."""
 
     @classmethod
-    def of(cls, scene: Scene, mask: CloudMask, item: SceneItem, method: str, grow_m: float, threads: int) -> _Candidate:
+    def of(cls, scene: Scene, mask: CloudMask, item: SceneItem, method: str, grow_m: float) -> _Candidate:
         missing = [band.name for band in scene.bands if band.name not in item.bands]
         if missing:
             raise InvalidSettings(f"it lacks the bands {', '.join(missing)}")
@@ -144,14 +151,14 @@ class _Candidate:
                 clear = _clear_thinned(other, step, grow_m)
                 cloudy = is_cloudy(mask.classes[step // 2 :: step, step // 2 :: step])
                 return cls(other, _share(cloudy, clear), None)
-            full = make_cloud_mask(other, method, grow_m, threads=threads)
+            full = make_cloud_mask(other, method, grow_m)
             return cls(other, _share(is_cloudy(mask.classes), _clear(full.classes)), full)
         except BaseException:
             other.close()
             raise
 
-    def reference(self, scene: Scene, mask: CloudMask, method: str, grow_m: float, threads: int) -> Reference:
-        own = self.mask or make_cloud_mask(self.scene, method, grow_m, threads=threads)
+    def reference(self, scene: Scene, mask: CloudMask, method: str, grow_m: float) -> Reference:
+        own = self.mask or make_cloud_mask(self.scene, method, grow_m)
         days = days_between(scene.item, self.scene.item)
         return Reference(self.scene, own, days, harmonise(scene, mask, self.scene, own, days), self.share)
 
@@ -182,10 +189,24 @@ def _within(scene: Scene, candidates: Sequence[SceneItem], window_days: float) -
     return list(found.values())
 
 
-def _best(ranked: Sequence[_Candidate], scene: Scene) -> _Candidate:
+def _tried(work: Callable[[Thing], Made], things: Sequence[Thing], threads: int) -> Generator[Made | PipelineError]:
+    """What `work` makes of each thing, in order, or why it cannot; a few dates at a time."""
+
+    def one(thing: Thing) -> Made | PipelineError:
+        try:
+            return work(thing)
+        except PipelineError as error:
+            return error
+
+    return in_order(one, things, threads)
+
+
+def _take_best(ranked: list[_Candidate], scene: Scene) -> _Candidate:
     top = max(candidate.share for candidate in ranked)
     close = [candidate for candidate in ranked if candidate.share >= top - _NEAR_TIE]
-    return min(close, key=lambda candidate: (abs(days_between(scene.item, candidate.scene.item)), candidate.scene.id))
+    best = min(close, key=lambda candidate: (abs(days_between(scene.item, candidate.scene.item)), candidate.scene.id))
+    ranked.remove(best)
+    return best
 
 
 def _same_grid(scene: Scene, other: Scene) -> None:

@@ -24,7 +24,7 @@ from pipeline.prepare import prepare
 from pipeline.product import Product
 from pipeline.runkey import RunKey, run_key
 from pipeline.scene import open_scene
-from pipeline.settings import DecloudSettings
+from pipeline.settings import DecloudSettings, Resources
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -95,7 +95,7 @@ def _better(
     readable is better, and what fills the place of one that is gone need not be.
     """
     with open_scene(item, settings.bands) as scene:
-        prepared = prepare(scene, settings, candidates, area)
+        prepared = prepare(scene, settings, candidates, area, threads=Resources().threads)
         try:
             chosen = {reference.id for reference in prepared.references}
             there = {other.id for other in candidates} - set(prepared.skipped)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from pipeline.scene import Scene
     from pipeline.settings import Resources
 
+_READERS = 8
+"""Chunks decoded at a time, at most: each takes some ten times its own memory while it is JPEG 2000."""
 _AHEAD = 2
 """Stripes between the one whose blocks are begun and the last one that must be written."""
 
@@ -77,7 +79,7 @@ def stream(
         decoded.expect(block.keys)
     work = _Work(job, staging, restorer, assembler, clock, decoded, stripes)
     # Blocks end first: a stripe that waits for one that will not be begun any more is then told so.
-    at_once, readers = in_flight(resources), resources.threads
+    at_once, readers = in_flight(resources), min(resources.threads, _READERS)
     with _finishing(1, "write") as out, _finishing(readers, "ahead") as ahead, _finishing(at_once, "block") as blocks:
         written: list[Future[None]] = []
         for stripe in stripes:
@@ -128,7 +130,9 @@ class _Work:
     ) -> None:
         self._job, self._staging, self._restorer, self._assembler = job, staging, restorer, assembler
         self._clock, self._decoded = clock, decoded
-        uses = Counter(tile for stripe in stripes for block in stripe for tile in block.tiles)
+        # Blocks that an earlier run staged ask for no tile.
+        todo = [block for stripe in stripes for block in stripe if not staging.path(block.rows, block.cols).exists()]
+        uses = Counter(tile for block in todo for tile in block.tiles)
         self._tiles, self._stripes = len(uses), len(stripes)
         self._store = TileStore(staging.folder.with_name("tiles"), uses)
         self._counted, self._written = itertools.count(1), itertools.count(1)
