@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import rasterio
 import rasterio.shutil
 
-from benchmarks.bench.scenes import MadeScene
+from benchmarks.bench.scenes import MadeScene, write_raster
 from catalogs.bands import BANDS
 
 NAME = "S2A_MSIL2A_20230818T100031_N0509_R122_T33TWL_20230818T150000.SAFE"
@@ -18,6 +19,7 @@ JP2 = {
     "driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES", "YCBCR420": "NO", "BLOCKXSIZE": "1024", "BLOCKYSIZE": "1024",
     "CODEBLOCK_WIDTH": "64", "CODEBLOCK_HEIGHT": "64", "RESOLUTIONS": "6", "PROGRESSION": "LRCP",
 }  # fmt: skip
+_VEGETATION = 4
 _PSD = "https://psd-14.sentinel2.eo.esa.int/PSD"
 _PRODUCT = """<?xml version="1.0" encoding="UTF-8"?>
 <n1:User_Product xmlns:n1="{psd}/User_Product_Level-2A.xsd"><n1:General_Info>
@@ -42,7 +44,7 @@ _TILE = """<?xml version="1.0" encoding="UTF-8"?>
 
 def make_safe(scene: MadeScene, work: Path, threads: int) -> Path:
     """The SAFE folder, written once below `work`; encoding takes a while, a band in each of `threads`."""
-    folder = work / "safe" / scene.folder.name / NAME
+    folder = work / "l2a" / scene.folder.name / NAME
     files = jp2_files(folder, scene.bands)
     metadata = folder / "MTD_MSIL2A.xml"
     if not metadata.is_file():
@@ -50,6 +52,9 @@ def make_safe(scene: MadeScene, work: Path, threads: int) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(_encode, scene.files.values(), files.values()))
+        _classification(
+            scene, folder / "GRANULE" / GRANULE / "IMG_DATA" / "R20m" / "T33TWL_20230818T100031_SCL_20m.jp2"
+        )
         listed = (path.relative_to(folder).with_suffix("") for path in files.values())
         offsets = (f'<BOA_ADD_OFFSET band_id="{number}">-1000</BOA_ADD_OFFSET>' for number in range(len(BANDS)))
         granule = folder / "GRANULE" / GRANULE / "MTD_TL.xml"
@@ -71,6 +76,15 @@ def jp2_files(folder: Path, bands: Iterable[str]) -> dict[str, Path]:
 def _encode(source: str, target: Path) -> None:
     with rasterio.Env(GDAL_NUM_THREADS="1"):
         rasterio.shutil.copy(source, str(target), **JP2)
+
+
+def _classification(scene: MadeScene, target: Path) -> None:
+    """The SCL that every L2A holds: vegetation everywhere, for the scene has data everywhere; its clouds are the cover's."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    plain, size = target.with_suffix(".tif"), scene.size // 2
+    write_raster(plain, lambda _, rows: np.full((rows, size), _VEGETATION, np.uint8), size, 20, "uint8", 0)
+    _encode(str(plain), target)
+    plain.unlink()
 
 
 def _joined(parts: Iterable[str]) -> str:
