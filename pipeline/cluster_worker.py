@@ -25,7 +25,7 @@ import numpy.typing as npt
 from distributed import WorkerPlugin, get_worker
 
 from pipeline.checkpoints import IDENTITY, checkpoint_digest
-from pipeline.errors import InvalidSettings, WriteFailed
+from pipeline.errors import DeviceFailed, InvalidSettings, WriteFailed
 from pipeline.inference import Restorer, TileInput, open_restorer
 
 GPU = "GPU"
@@ -109,8 +109,13 @@ def restore_part(recipe: Recipe, part: Iterable[TileInput]) -> list[npt.NDArray[
     Raises CheckpointLacking where the weights must be sent first, WorkerDiffers where this worker would give other bits, and what
     the network raises.
     """
-    # The network's own threads enter torch.inference_mode: it belongs to the thread.
-    return list(_restorer(recipe).restore(part))
+    restorer = _restorer(recipe)
+    try:
+        # The network's own threads enter torch.inference_mode: it belongs to the thread.
+        return list(restorer.restore(part))
+    except DeviceFailed:
+        _forget(recipe, restorer)
+        raise
 
 
 def keep_checkpoint(digest: str, files: Mapping[str, bytes], dask_worker: Any = None) -> None:
@@ -138,6 +143,13 @@ def _restorer(recipe: Recipe) -> Restorer:
                 _restorers.popitem(last=False)
         _restorers.move_to_end(recipe)
         return _restorers[recipe]
+
+
+def _forget(recipe: Recipe, failed: Restorer) -> None:
+    """Keep a network no longer whose devices are lost: the next task opens it anew, unless another has done so."""
+    with _lock:
+        if _restorers.get(recipe) is failed:
+            del _restorers[recipe]
 
 
 def _opened(recipe: Recipe) -> Restorer:

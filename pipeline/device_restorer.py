@@ -9,6 +9,7 @@ scene was cut. Its 1.6 MB, of four bands, are 60 microseconds of a bus of 25 GB/
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -23,6 +24,7 @@ from pipeline.batches import MOST, BatchSize, fitting
 from pipeline.confidence import groups_of
 from pipeline.errors import InvalidSettings
 from pipeline.several import Several
+from pipeline.turns import ON_A_CPU, ON_A_GPU, Turns
 
 if TYPE_CHECKING:
     import torch
@@ -89,14 +91,14 @@ class TorchRestorer:
         lanes = [
             lane
             for one, place in zip(models, devices, strict=True)
-            for lane in self._lanes(one, place, bands, workers, compiled=compiled)
+            for lane in self._lanes_of(one, place, bands, workers, compiled=compiled)
         ]
-        self.devices = devices
+        self.devices, self._lanes = devices, lanes
+        self._measuring = threading.Lock()
         self._several = Several(
             lanes, self._batch, self._feed, expendable=self._cuda, initializer=None if self._cuda else _one_thread
         )
-        # As many as a device has slots for; on a CPU one more for each thread.
-        self._ahead = len(lanes) * (3 if self._cuda else 2)
+        self._turns = Turns(len(lanes) * (ON_A_GPU if self._cuda else ON_A_CPU))
 
     def restore(self, tiles: Iterable[Tile]) -> Iterator[npt.NDArray[np.float32]]:
         """Answer to each tile, (C + groups, H, W), in the order of `tiles`; see `Restorer`.
@@ -105,12 +107,19 @@ class TorchRestorer:
         """
         source = self._source(tiles)
         waiting: deque[tuple[list[Tile], Future]] = deque()
-        while True:
-            while len(waiting) < self._ahead and (group := list(islice(source, self._batch.now))):
-                waiting.append((group, self._several.start(group)))
-            if not waiting:
-                return
-            yield from self._several.answers(*waiting.popleft())
+        with self._turns.turn() as turn:
+            more = True
+            while True:
+                while more and turn.take():
+                    if more := bool(group := list(islice(source, self._batch.now))):
+                        waiting.append((group, self._several.start(group)))
+                    else:
+                        turn.give_back()
+                if not waiting:
+                    return
+                answers = self._several.answers(*waiting.popleft())
+                turn.give_back()
+                yield from answers
 
     def require_bf16(self) -> None:
         """Raise InvalidSettings where the devices or the network have no bf16."""
@@ -159,21 +168,25 @@ class TorchRestorer:
             )
 
     def _measure(self, tile: Tile) -> None:
-        """Choose the batch by what a pass of one tile takes, and what is free."""
+        """Choose the batch by what a pass of one tile takes, and what is free on every device."""
         import torch
 
-        with self._several.lane() as lane:
+        # One block measures, before any tile is under way: no lane is at work meanwhile.
+        with self._measuring:
             if self._sized:
                 return
             feed = self._feed(tile, 1)
-            try:
-                taken = lane.weight(feed, [tile])
-            except torch.OutOfMemoryError:
-                self._batch.now = 1
-                self._batch.halve(1, str(lane.device), tile.mask.shape[-1])
-            room = lane.room()
+            with self._several.lane() as lane:
+                try:
+                    taken = lane.weight(feed, [tile])
+                except torch.OutOfMemoryError:
+                    self._batch.now = 1
+                    self._batch.halve(1, str(lane.device), tile.mask.shape[-1])
+            # A batch is the same for all devices: the one with the least room decides, whichever was measured.
+            rooms = [room for lane in self._lanes if (room := lane.room()) is not None]
             answer = (feed.bands + len(self.groups)) * feed.height * feed.width * 4
-            self._batch.now = self._batch.now if room is None else fitting(taken, room, feed.nbytes + answer)
+            if rooms:
+                self._batch.now = fitting(taken, min(rooms), feed.nbytes + answer)
             self._sized = True
 
     def _feed(self, tile: Tile, batch: int) -> Feed:
@@ -182,7 +195,7 @@ class TorchRestorer:
         dates = None if self._tile is None else self._most
         return Feed.of(tile, batch, dates, half=self.precision == "bf16")
 
-    def _lanes(
+    def _lanes_of(
         self, model: Model, device: torch.device, bands: tuple[str, ...], workers: int, *, compiled: bool
     ) -> list[Lane]:
         import torch

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pipeline.classes import is_cloudy
 from pipeline.composite import refine
 from pipeline.harmonise import Harmonisation
+from pipeline.window import _padded, inside
 from srgan.tile import Bringing, RawTile
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def raw_tile(window: Window, tile: Tile) -> RawTile:
     """What `window.input(tile)` is made of: made into reflectance, the two are the same bit for bit."""
     height, width = window.shape
     at: At = (
-        _counted(slice(tile.rows.start, min(tile.rows.stop, height)), window.rows),
-        _counted(slice(tile.cols.start, min(tile.cols.stop, width)), window.cols),
+        inside(slice(tile.rows.start, min(tile.rows.stop, height)), window.rows),
+        inside(slice(tile.cols.start, min(tile.cols.stop, width)), window.cols),
     )
     dates = window.dates
     shape = (len(dates), len(window.bands), at[0].stop - at[0].start, at[1].stop - at[1].start)
@@ -42,16 +43,16 @@ def raw_tile(window: Window, tile: Tile) -> RawTile:
         clear[i] = date.clear[at]
         references[i] = _numbers(date.bands, at)
     return RawTile(
-        cloudy=_mirrored(_numbers(window.bands, at), tile.size),
+        cloudy=_padded(_numbers(window.bands, at), tile.size),
         levels=_levels(window.bands),
-        mask=_mirrored(is_cloudy(window.classes[at]), tile.size),
-        valid=_mirrored(window.complete[at], tile.size),
-        references=_mirrored(references, tile.size),
+        mask=_padded(is_cloudy(window.classes[at]), tile.size),
+        valid=_padded(window.complete[at], tile.size),
+        references=_padded(references, tile.size),
         reference_levels=np.stack([_levels(date.bands) for date in dates])
         if dates
         else np.zeros((0, 2, shape[1]), np.float32),
         bringing=tuple(_bringing(date.harmonise) for date in dates if isinstance(date.harmonise, Harmonisation)),
-        reference_valid=_mirrored(clear, tile.size),
+        reference_valid=_padded(clear, tile.size),
         days=tuple(date.days for date in dates),
     )
 
@@ -85,16 +86,3 @@ def _bringing(harmonise: Harmonisation) -> Bringing:
         high=nothing if cross is None else cross.high,
         trust=harmonise.trust,
     )
-
-
-def _counted(window: slice, frame: slice) -> slice:
-    return slice(window.start - frame.start, window.stop - frame.start)
-
-
-def _mirrored(array: npt.NDArray, size: int) -> npt.NDArray:
-    """The last two axes filled up to `size` as in `pipeline.window`, for scenes smaller than a tile."""
-    if array.shape[-2:] == (size, size):
-        return np.ascontiguousarray(array)
-    if array.size == 0:
-        return np.zeros((*array.shape[:-2], size, size), array.dtype)
-    return np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, size - n) for n in array.shape[-2:]], mode="symmetric")

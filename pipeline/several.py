@@ -135,19 +135,22 @@ class Several:
                 self._free.remove(lane)
             left = self._count - len(self._lost)
             self._change.notify_all()
+        from srgan.lane import in_one_line
+
         if not left:
             raise _all_lost(lane, error) from error
         _log.warning(
-            "%s failed (%s): its tiles are done by the other%s", lane.device, _line(error), "s" if left > 1 else ""
+            "%s failed (%s): its tiles are done by the other%s",
+            lane.device,
+            in_one_line(error),
+            "s" if left > 1 else "",
         )
 
 
 def _all_lost(lane: Lane, error: RuntimeError | None) -> DeviceFailed:
-    reason = f" ({_line(error)})" if error is not None else ""
+    from srgan.lane import in_one_line
+
+    reason = f" ({in_one_line(error)})" if error is not None else ""
     return DeviceFailed(
         f"--device {lane.device}: failed{reason}, and no other is left; finished blocks are kept: run again, or give --device cpu"
     )
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

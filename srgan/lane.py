@@ -50,7 +50,7 @@ class Faster:
                 raise
             except FAULTS as error:
                 self._given_up = True
-                _log.warning("network not compiled (%s): it runs as it is, more slowly", _line(error))
+                _log.warning("network not compiled (%s): it runs as it is, more slowly", in_one_line(error))
         return self._plain(feed, given)
 
 
@@ -190,11 +190,12 @@ class Lane:
         except FAULTS as error:
             self._capture = False
             _log.warning(
-                "%s: passes not captured (%s): launched kernel by kernel, more slowly", self.device, _line(error)
+                "%s: passes not captured (%s): launched kernel by kernel, more slowly", self.device, in_one_line(error)
             )
             return work
         return slot.again
 
 
-def _line(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
+    """The start of what an error says, or its name where it says nothing."""
     return " ".join(str(error).split())[:160] or type(error).__name__
