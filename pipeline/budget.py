@@ -2,12 +2,14 @@
 
 What is held at once, in bytes:
     the libraries, the weights and GDAL's block cache (`BASE`, or `PLAIN` without a network);
-    the network's activations for each worker (`ACTIVATIONS`, and `ACTIVATIONS_A_DATE` for each reference);
+    the network's activations for each tile computed on a CPU (`ACTIVATIONS`, and `ACTIVATIONS_A_DATE` for each reference);
+    the tiles ahead of the network, with their answers; for each GPU, whose activations are its own, the pinned memory of its passes as well;
     one byte a pixel for the cloud mask, for the target and for each reference's mask;
     for each block in flight: its window at 16 bit for the scene and each reference, and its sums at 32 bit, those of the
     expected errors included;
     the finished blocks of two stripes: the one that is written, and the one whose blocks are made meanwhile;
     decoded chunks that the next stripe needs again, as far as there is room: they save time, not more.
+Where nobody says how many tiles a CPU computes side by side, it is as many as fit: `tiles_abreast`.
 With `--dask` the network is elsewhere: this process holds no activations, but an eighth of `max_memory` may be parts of blocks and
 answers on their way. The processes of `local:N` count in full, each with the libraries, the weights, one worker's activations and a
 part with its answer, so that all together stay within `max_memory`. Workers of a cluster have limits of their own.
@@ -17,11 +19,16 @@ without, 757 MiB with two and 871 MiB with four references).
 
 from __future__ import annotations
 
+import sys
 from math import lcm
+from pathlib import Path
 
+from pipeline.batches import fitting
+from pipeline.devices import pick_device
 from pipeline.errors import InvalidSettings
 from pipeline.scene import Scene
 from pipeline.settings import Resources
+from pipeline.turns import ON_A_CPU, ON_A_GPU
 from srgan.spec import GROUPS
 
 BASE = 450 * 2**20
@@ -42,15 +49,22 @@ STRIPES = 2
 _EDGES = (256, 384, 512, 768, 1024, 1152, 1280, 1536)
 """Beyond the last a larger block saves nothing but costs work when a run is killed."""
 _SMALL = 768
+_SLOTS = 3
+"""Passes that a GPU has in hand, each with pinned memory of its own; see `srgan.port`."""
+_GPU_FILES = ("nvidiactl", "dxg", "kfd")
+"""What a machine with a GPU that torch may know has in /dev: without any of them, torch need not be asked, nor imported."""
 _CHUNK = 1024
 """Edge of a file's chunks, pixels: the largest in use (JPEG 2000 tiles, COGs of Earth Search)."""
 
 
-def block_edge(scene: Scene, references: int, tile: int, resources: Resources, *, network: bool = True) -> int:
+def block_edge(
+    scene: Scene, references: int, tile: int, resources: Resources, *, network: bool = True, tiles: bool = True
+) -> int:
     """The largest block edge, in pixels of the work grid, that fits `resources.max_memory`.
 
-    references: number of other dates. tile: edge of a tile. network: False where there is none (`identity`). The edge is a multiple of
-    the coarsest band's pixel. Raises InvalidSettings where even the smallest does not fit, or a given one does not nest.
+    references: number of other dates. tile: edge of a tile. network: False where there is none (`identity`). tiles: False where no tile of the
+    scene needs it. The edge is a multiple of the coarsest band's pixel. Raises InvalidSettings where even the smallest does not fit, or a
+    given one does not nest.
     """
     cell = lcm(*(band.factor for band in scene.bands))
     if resources.block is not None:
@@ -58,7 +72,7 @@ def block_edge(scene: Scene, references: int, tile: int, resources: Resources, *
             raise InvalidSettings(f"block {resources.block} must be a multiple of {cell}, the coarsest band's pixel")
         return resources.block
     edges = [edge for edge in _EDGES if edge % cell == 0]
-    held = {edge: _held(scene, references, tile, edge, resources, network=network) for edge in edges}
+    held = {edge: _held(scene, references, tile, edge, resources, network=network, tiles=tiles) for edge in edges}
     fitting = [edge for edge in edges if held[edge] <= resources.max_memory]
     if fitting:
         # A smaller block with room for what its neighbours need again is better than a large one without, down to where most tiles
@@ -76,19 +90,59 @@ def block_edge(scene: Scene, references: int, tile: int, resources: Resources, *
     )
 
 
+def tiles_abreast(scene: Scene, references: int, tile: int, resources: Resources, *, network: bool = True) -> int:
+    """Tiles computed side by side in this process; parameters as for `block_edge`.
+
+    As many as `resources` asks for. Where it leaves the choice, on a CPU: as many as there are cores and as fit `max_memory`, at least 1.
+    """
+    if resources.workers or resources.dask or not network or gpus(resources):
+        return resources.threads
+    edge = resources.block or _smallest(scene)
+    blocks = in_flight(resources)
+    for threads in range(resources.threads, 1, -1):
+        if needed(scene, references, tile, edge, threads, blocks) <= resources.max_memory:
+            return threads
+    return 1
+
+
+def gpus(resources: Resources) -> int:
+    """GPUs that this process uses; 0 on a CPU. torch is imported only where there may be one, and its name is left open."""
+    if resources.device == "cpu":
+        return 0
+    if resources.device != "auto":
+        return len(resources.device.split(","))
+    if "torch" not in sys.modules and not any(Path("/dev", name).exists() for name in _GPU_FILES):
+        return 0
+    return 0 if pick_device("auto") == "cpu" else 1
+
+
 def planned_memory(
-    scene: Scene, references: int, tile: int, edge: int, resources: Resources, *, network: bool = True
+    scene: Scene,
+    references: int,
+    tile: int,
+    edge: int,
+    resources: Resources,
+    *,
+    network: bool = True,
+    tiles: bool = True,
 ) -> int:
     """Bytes that a scene is planned to hold with blocks of this edge, in all processes of this machine; parameters as for `block_edge`."""
-    held = _held(scene, references, tile, edge, resources, network=network)
-    return held + decoded_room(scene, references, tile, edge, resources, network=network)
+    held = _held(scene, references, tile, edge, resources, network=network, tiles=tiles)
+    return held + decoded_room(scene, references, tile, edge, resources, network=network, tiles=tiles)
 
 
 def decoded_room(
-    scene: Scene, references: int, tile: int, edge: int, resources: Resources, *, network: bool = True
+    scene: Scene,
+    references: int,
+    tile: int,
+    edge: int,
+    resources: Resources,
+    *,
+    network: bool = True,
+    tiles: bool = True,
 ) -> int:
     """Bytes of decoded chunks that may be kept with blocks of this edge; parameters as for `block_edge`."""
-    left = resources.max_memory - _held(scene, references, tile, edge, resources, network=network)
+    left = resources.max_memory - _held(scene, references, tile, edge, resources, network=network, tiles=tiles)
     return max(0, min(left, 2 * carried(scene, references, tile)))
 
 
@@ -98,13 +152,22 @@ def carried(scene: Scene, references: int, tile: int) -> int:
     return int(rows * scene.shape[1] * 2 * _per_pixel(scene) * (1 + references))
 
 
-def _held(scene: Scene, references: int, tile: int, edge: int, resources: Resources, *, network: bool) -> int:
+def _held(
+    scene: Scene, references: int, tile: int, edge: int, resources: Resources, *, network: bool, tiles: bool
+) -> int:
     """What is needed without any chunk kept, in all processes of this machine."""
-    if not resources.dask:
-        return needed(scene, references, tile, edge, resources.threads, in_flight(resources), network=network)
-    # Nothing is computed here, or by one thread in each of so many processes.
-    elsewhere = resources.processes * PROCESS + exchange(resources)
-    return needed(scene, references, tile, edge, resources.processes, network=network) + elsewhere
+    if resources.dask:
+        # Nothing is computed here, or by one thread in each of so many processes.
+        busy = resources.processes if tiles else 0
+        elsewhere = resources.processes * PROCESS + exchange(resources)
+        return needed(scene, references, tile, edge, busy, network=network) + elsewhere
+    blocks = in_flight(resources)
+    devices = gpus(resources) if network and tiles else 0
+    threads = tiles_abreast(scene, references, tile, resources, network=network) if tiles and not devices else 0
+    held = needed(scene, references, tile, edge, threads, blocks, network=network)
+    # Batches in a GPU's slots, those that wait for it, and one more for each block.
+    batches = devices * (_SLOTS + ON_A_GPU) + blocks if devices else 0
+    return held + batches * _pass(scene, references, tile)
 
 
 def in_flight(resources: Resources) -> int:
@@ -120,10 +183,13 @@ def exchange(resources: Resources) -> int:
 def needed(
     scene: Scene, references: int, tile: int, edge: int, threads: int, blocks: int = IN_FLIGHT, *, network: bool = True
 ) -> int:
-    """Bytes held at once with blocks of this edge. threads: tiles computed at a time within this memory. blocks: those at once."""
+    """Bytes held at once with blocks of this edge. threads: tiles computed at a time on a CPU within this memory. blocks: those at once."""
     height, width = scene.shape
     per_pixel, bands = _per_pixel(scene), len(scene.bands)
-    activations = (ACTIVATIONS + ACTIVATIONS_A_DATE * references) * threads * (tile / 256) ** 2 if network else 0
+    each = (ACTIVATIONS + ACTIVATIONS_A_DATE * references) * (tile / 256) ** 2
+    # Each block may have one under way beyond those that they share, see `pipeline.turns`.
+    ahead = (ON_A_CPU * threads + blocks) * _tile_bytes(scene, references, tile, 4) if threads else 0
+    activations = threads * each + ahead if network else 0
     masks = height * width * (2 + references)
     block = min(edge, height) * min(edge, width)
     window = min(edge + 2 * tile, height) * min(edge + 2 * tile, width)
@@ -137,3 +203,20 @@ def needed(
 def _per_pixel(scene: Scene) -> float:
     """Pixels of all bands to a pixel of the work grid."""
     return sum(1 / band.factor**2 for band in scene.bands)
+
+
+def _tile_bytes(scene: Scene, references: int, tile: int, number: int) -> int:
+    """Bytes of a tile on its way to the network, `number` a value, and of its answer: the bands, and the errors to expect of each group."""
+    bands = len(scene.bands)
+    return tile**2 * (number * (bands * (1 + references) + 1) + 1 + references + 4 * (bands + len(GROUPS)))
+
+
+def _pass(scene: Scene, references: int, tile: int) -> int:
+    """Bytes of the host that a GPU's pass takes at most, where its batch is chosen by the memory."""
+    each = _tile_bytes(scene, references, tile, 2)
+    return each * fitting(0, 1, each)
+
+
+def _smallest(scene: Scene) -> int:
+    cell = lcm(*(band.factor for band in scene.bands))
+    return next(edge for edge in _EDGES if edge % cell == 0)

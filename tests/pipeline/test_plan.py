@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pipeline.budget import block_edge, needed
+from pipeline.budget import block_edge, gpus, in_flight, needed, planned_memory, tiles_abreast
 from pipeline.engine import decloud_scene
 from pipeline.errors import InvalidSettings
 from pipeline.plan import plan_scene
@@ -81,6 +84,83 @@ def test_too_little_memory_says_how_much_is_needed():
         block_edge(full(13), 4, 256, Resources(max_memory=2**30, workers=8))
     with pytest.raises(InvalidSettings, match="the libraries alone need"):
         Resources(max_memory=2**20)
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    """Give this process so many cores, as far as it is told."""
+
+    def given(count: int) -> None:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(count))
+
+    return given
+
+
+@pytest.mark.parametrize(("count", "bands", "dates"), [(8, 4, 2), (16, 13, 2), (64, 4, 4)])
+def test_a_cpu_computes_as_many_tiles_at_a_time_as_fit(cores, count, bands, dates):
+    cores(count)
+    resources = Resources()
+    abreast = tiles_abreast(full(bands), dates, 256, resources)
+    assert 1 <= abreast < count
+    edge = block_edge(full(bands), dates, 256, resources)
+    least = needed(full(bands), dates, 256, 256, abreast + 1, in_flight(resources))
+    assert planned_memory(full(bands), dates, 256, edge, resources) <= resources.max_memory < least
+    assert tiles_abreast(full(bands), dates, 256, replace(resources, max_memory=2**40)) == count
+    # Whoever says how many gets them, or is told what they need.
+    asked = replace(resources, workers=count)
+    assert tiles_abreast(full(bands), dates, 256, asked) == count
+    with pytest.raises(InvalidSettings, match="is too small"):
+        block_edge(full(bands), dates, 256, asked)
+
+
+def test_where_not_even_one_tile_fits_the_scene_is_refused(cores):
+    cores(8)
+    tight = Resources(max_memory=2**30)
+    assert tiles_abreast(full(13), 4, 256, tight) == 1
+    with pytest.raises(InvalidSettings, match=r"give at least (\d+)MiB") as caught:
+        block_edge(full(13), 4, 256, tight)
+    least = int(str(caught.value).rpartition("at least ")[2].removesuffix("MiB"))
+    assert block_edge(full(13), 4, 256, replace(tight, max_memory=least << 20)) == 256
+
+
+def test_a_scene_of_which_no_tile_needs_the_network_is_not_refused_for_it():
+    resources = Resources(workers=16)
+    with pytest.raises(InvalidSettings, match="is too small"):
+        block_edge(full(13), 2, 256, resources)
+    edge = block_edge(full(13), 2, 256, resources, tiles=False)
+    assert planned_memory(full(13), 2, 256, edge, resources, tiles=False) <= resources.max_memory
+
+
+@pytest.mark.parametrize("bands", [4, 13])
+def test_a_gpu_is_charged_for_its_batches_whatever_the_cores(cores, bands):
+    edges = set()
+    for count in (8, 16, 96):
+        cores(count)
+        resources = Resources(device="cuda")
+        assert tiles_abreast(full(bands), 2, 256, resources) == count
+        edges.add(block_edge(full(bands), 2, 256, resources))
+    assert len(edges) == 1
+    held = [
+        planned_memory(full(bands), 2, 256, 256, Resources(max_memory=2**34, device=device))
+        for device in ("cuda:0", "cuda:0,cuda:1")
+    ]
+    assert held[1] - held[0] >= 3 * 13 * 2**20
+    assert planned_memory(full(bands), 2, 256, 256, replace(resources, max_memory=2**34), tiles=False) < held[0]
+
+
+def test_devices_are_counted_and_torch_is_not_imported_where_there_can_be_none(monkeypatch):
+    assert [gpus(Resources(device=name)) for name in ("cpu", "cuda", "cuda:1", "cuda:0,cuda:1")] == [0, 1, 1, 2]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert gpus(Resources()) == 1
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert gpus(Resources()) == 0
+    code = (
+        "import sys; from pipeline import budget; from pipeline.settings import Resources; budget._GPU_FILES = ();"
+        " print(budget.gpus(Resources()), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "False"]
 
 
 @pytest.mark.parametrize("text", ["", "much", "2 TiBs", "-1GiB", "1.5.2GiB"])
