@@ -22,6 +22,7 @@ import typer
 
 from flows import backfill, demo, evaluate, export, interrupts, pairs, plan, run, status, train_command
 from flows.imports import unused_left_out
+from flows.warned import OneLineWarnings
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, interrupts.STATUS
 
@@ -140,8 +141,8 @@ def _interruptible() -> Iterator[None]:
 
 @contextmanager
 def _logged(*, debug: bool) -> Iterator[None]:
-    """What our packages log (tracebacks of what nobody foresaw) on standard error with --debug, else nowhere."""
-    handler = logging.StreamHandler() if debug else logging.NullHandler()
+    """What our packages log on standard error: with --debug all of it, tracebacks of what nobody foresaw too; else warnings, a line each."""
+    handler: logging.Handler = logging.StreamHandler() if debug else OneLineWarnings()
     loggers = [logging.getLogger(name) for name in ("catalogs", "pipeline", "srgan")]
     for logger in loggers:
         logger.addHandler(handler)

@@ -113,7 +113,10 @@ def test_expected_errors_are_told_without_a_traceback() -> None:
 def test_prefect_is_set_up_only_where_nobody_else_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.embedded import prepare_environment
 
-    names = ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_PROFILES_PATH", "PREFECT_LOGGING_LEVEL")
+    names = (
+        "PREFECT_HOME", "PREFECT_API_URL", "PREFECT_PROFILES_PATH", "PREFECT_LOGGING_LEVEL", "PREFECT_LOGGING_EXTRA_LOGGERS",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW",
+    )  # fmt: skip
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in names:
@@ -122,6 +125,7 @@ def test_prefect_is_set_up_only_where_nobody_else_has(tmp_path: Path, monkeypatc
     prepare_environment()
     assert os.environ["PREFECT_HOME"].startswith(str(tmp_path / "cache" / "decloud" / "prefect-3."))
     assert os.environ["PREFECT_LOGGING_LEVEL"] == "INFO"
+    assert os.environ["PREFECT_LOGGING_EXTRA_LOGGERS"].split(",") == ["pipeline", "srgan"]
     monkeypatch.delenv("PREFECT_HOME")
     (tmp_path / ".prefect").mkdir()
     (tmp_path / ".prefect" / "profiles.toml").write_text("")
