@@ -163,7 +163,7 @@ Prefect = Annotated[
     bool, typer.Option("--prefect", help="As a Prefect flow, on a server of its own where none is configured.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress; errors and results only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress; errors, warnings and results only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="A traceback with an error.")]
 
 _SETTINGS = (
@@ -223,13 +223,13 @@ def build_request(values: Mapping[str, Any]) -> AreaRequest | SceneRequest:
     """
     # Pydantic's models are made when this is imported; a help page does without.
     from flows.lookback import absolute_dates
-    from flows.request import make_request
+    from flows.request import PRECISE_WORKERS, make_request
 
     sources, catalog = values.get("sources") or [], values.get("catalog")
     if sources and catalog:
         raise InvalidSettings("give SOURCE or --catalog, not both")
     if values.get("precision") == "bf16" and values.get("dask"):
-        raise InvalidSettings("--precision bf16: not with --dask, whose workers compute in fp32; use one of the two")
+        raise InvalidSettings(f"--precision bf16: {PRECISE_WORKERS}")
     if not sources and not catalog:
         raise InvalidSettings("nothing to do: give a SOURCE, or --catalog with --aoi and --dates")
     bands = _split(values["bands"]) if values.get("bands") is not None else None

@@ -20,6 +20,8 @@ from pydantic import (
     PlainSerializer,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 
 from catalogs.hrefs import absolute, is_remote
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from pipeline.refresh import Redo
 
 _NAMED_CHECKPOINTS = ("default", "identity")
+PRECISE_WORKERS = "not with --dask, whose workers compute in fp32; use one of the two"
+"""Why there is no bf16 on a cluster."""
 NAMED_MASKS = ("auto", "scl", "s2cloudless", "csmask")
 
 
@@ -83,6 +87,15 @@ class Request(BaseModel):
     resources: ResourceRequest = Field(default_factory=ResourceRequest, description="What the run may use")
     overwrite: bool = Field(default=False, description="Make products again that are there already")
     only: tuple[str, ...] = Field((), description="Ids of scenes; all that are found where empty")
+
+    @field_validator("resources")
+    @classmethod
+    def _precise_workers(cls, resources: ResourceRequest, info: ValidationInfo) -> ResourceRequest:
+        """Else a run would find out when its masks are made. Settings that are wrong themselves are not there."""
+        settings = info.data.get("settings")
+        if settings is not None and settings.precision == "bf16" and resources.dask:
+            raise ValueError(f"--precision bf16: {PRECISE_WORKERS}")
+        return resources
 
     def located(self) -> Self:
         """The same request for a process in another folder: local paths absolute. URLs keep their credentials."""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.request import ResourceRequest
+from flows.request import ResourceRequest, make_request
 from pipeline import cluster
+from pipeline.errors import InvalidSettings
 from pipeline.simulation.simulate import Simulated
 from tests.flows.conftest import Decloud, MadeScene, area_run
 
@@ -90,3 +91,18 @@ def test_plan_counts_the_processes_without_starting_them(area: Simulated, tmp_pa
 def test_a_request_goes_on_as_resources() -> None:
     assert ResourceRequest(dask="local:2").resources().dask == "local:2"
     assert ResourceRequest().resources().dask == ""
+
+
+@pytest.mark.parametrize("kind", ["area", "scenes"])
+def test_a_deployments_parameters_are_refused_as_the_options_are(kind: str, tmp_path: Path) -> None:
+    what = {
+        "area": {"catalog": "earth-search", "aoi": "15,45,16,46", "dates": "2023-01-01/2023-01-31"},
+        "scenes": {"sources": ["a.tif"]},
+    }
+    asked = {"kind": kind, "output": str(tmp_path), "settings": {"precision": "bf16"}, **what[kind]}
+    with pytest.raises(InvalidSettings, match="--precision bf16: not with --dask, whose workers compute in fp32"):
+        make_request(asked | {"resources": {"dask": "local:2"}})
+    assert make_request(asked).settings.precision == "bf16"
+    assert make_request(asked | {"settings": {}, "resources": {"dask": "local:2"}}).resources.dask == "local:2"
+    with pytest.raises(InvalidSettings, match="precision"):
+        make_request(asked | {"settings": {"precision": "fp8"}, "resources": {"dask": "local:2"}})
