@@ -102,7 +102,12 @@ def _print(plans: Sequence[ScenePlan], selection: Selection, totals: PlanTotals,
     from flows.totals import COLUMNS, cost_shown
 
     if as_json:
-        scenes = [asdict(scene) | {"when": scene.when.isoformat(), "minutes": scene.minutes} for scene in plans]
+        scenes = [
+            asdict(scene)
+            | {"when": scene.when.isoformat(), "minutes": scene.minutes}
+            | {"cost": asdict(scene.cost) | {"limit": scene.cost.limit}}
+            for scene in plans
+        ]
         print_json(
             {
                 "scenes": scenes,

@@ -52,8 +52,6 @@ class Cost:
     """Stage -> expected seconds; `network`, `read`, `compose` and `write` overlap as far as there are cores."""
     wall: float = 0.0
     """Expected seconds of the scene."""
-    once: float = 0.0
-    """Seconds of `wall` that a process spends once, not for each scene: the network's libraries."""
 
     @property
     def limit(self) -> str:
@@ -132,5 +130,4 @@ def cost_of(
         memory=memory,
         seconds={name: round(value, 3) for name, value in seconds.items()},
         wall=wall,
-        once=libraries,
     )

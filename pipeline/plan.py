@@ -144,7 +144,14 @@ def _cost(
     abreast, network, libraries, shared = 1, None, 0.0, True
     if plan.count and settings.checkpoint != IDENTITY:
         abreast, libraries = _tiles_at_once(resources), library_seconds()
-        network = network_pace(settings.checkpoint, bands, work.references, settings.tile, resources.device, abreast)
+        if settings.precision == "bf16" and resources.dask:
+            raise InvalidSettings(
+                "--precision bf16: not with --dask, whose workers compute in fp32; use one of the two"
+            )
+        network = network_pace(
+            settings.checkpoint, bands, work.references, settings.tile, resources.device, abreast,
+            bf16=settings.precision == "bf16",
+        )  # fmt: skip
         shared = not network.elsewhere and (not resources.dask or bool(resources.processes))
     memory = planned_memory(
         scene, work.references, settings.tile, edge, resources, network=settings.checkpoint != IDENTITY

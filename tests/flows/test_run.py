@@ -93,6 +93,8 @@ def test_plan_tells_new_done_and_stale_and_writes_no_product(area: Simulated, tm
     (scene,) = new.document["scenes"]
     assert scene["state"] == "new"
     assert 0 < scene["needed"] <= scene["tiles"]
+    seconds = scene["cost"]["seconds"]
+    assert seconds[scene["cost"]["limit"]] == max(seconds.values())
     assert len(scene["references"]) == 2
     assert decloud(*area_run(area, output, *day)).status == 0
     done = decloud(*area_run(area, output, "--json", *day, command="plan"))

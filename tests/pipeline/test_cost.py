@@ -22,10 +22,13 @@ from pipeline.inference import Identity, TileInput
 from pipeline.pace import NetworkPace, SourcePace, network_pace, slowness, source_pace
 from pipeline.plan import plan_scene
 from pipeline.scene import open_scene
-from pipeline.settings import Resources
+from pipeline.settings import DecloudSettings, Resources
+from srgan.checkpoint import save_checkpoint
 from srgan.precision import lacks_bf16
+from srgan.spec import ModelSpec
 from tests.pipeline.fakes import ArrayScene
 from tests.pipeline.test_engine import IDENTITY, scene
+from tests.srgan.made import lively
 
 SOURCE = SourcePace(pixel=1e-8, packed=0.6)
 NETWORK = NetworkPace(load=1.0, tile=0.25, elsewhere=False)
@@ -84,7 +87,6 @@ def test_a_last_tile_alone_takes_as_long_as_a_full_round() -> None:
 def test_what_a_process_spends_once_is_part_of_the_first_scene() -> None:
     first, second = cost(work(), libraries=2.5), cost(work())
     assert first.wall - second.wall == pytest.approx(2.5)
-    assert (first.once, second.once) == (2.5, 0.0)
     assert first.limit == "load"
 
 
@@ -121,6 +123,47 @@ def test_a_scene_that_is_not_run_costs_nothing_and_no_network_is_tried(
     decloud_scene(item, tmp_path / "out", IDENTITY)
     done = plan_scene(item, tmp_path / "out", IDENTITY)
     assert (done.state, done.cost.wall, done.cost.limit) == ("done", 0.0, "")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    spec = ModelSpec(name="smallest", widths=(8, 8, 12, 12), depths=(1, 1, 1, 1), margin=16, guidance="none")
+    return str(save_checkpoint(tmp_path / "model.safetensors", lively(spec), {}, dtype=torch.float32))
+
+
+def test_a_plan_in_bf16_is_refused_where_the_run_would_be(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("srgan.precision.lacks_bf16", lambda device: "bf16")  # noqa: ARG005
+    item, output = scene(tmp_path / "scene"), tmp_path / "out"
+    settings = DecloudSettings(checkpoint=model, tile=64, references=0, max_generated=1, precision="bf16")
+    on_cpu = Resources(workers=1, device="cpu")
+    plan = plan_scene(item, output, settings, resources=on_cpu)
+    with pytest.raises(InvalidSettings) as refused:
+        decloud_scene(item, output, settings, resources=on_cpu)
+    assert (plan.state, plan.reason) == ("invalid", str(refused.value))
+    assert "--precision bf16: cpu has no bf16" in plan.reason
+    elsewhere = plan_scene(item, output, settings, resources=Resources(workers=1, dask="local:1", device="cpu"))
+    assert elsewhere.state == "invalid"
+    assert "--precision bf16: not with --dask" in elsewhere.reason
+    assert plan_scene(item, output, settings.model_copy(update={"precision": "auto"}), resources=on_cpu).state == "new"
+
+
+def test_a_plan_measures_the_precision_that_is_asked_for(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def measured(*_: object, bf16: bool) -> NetworkPace:
+        asked.append(bf16)
+        return NETWORK
+
+    monkeypatch.setattr("pipeline.plan.network_pace", measured)
+    item = scene(tmp_path / "scene")
+    for precision in ("bf16", "fp32", "auto"):
+        settings = DecloudSettings(checkpoint=model, tile=64, references=0, max_generated=1, precision=precision)
+        assert plan_scene(item, tmp_path / "out", settings, resources=Resources(workers=1)).state == "new"
+    assert asked == [True, False, False]
 
 
 class Slow(Identity):
