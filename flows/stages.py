@@ -22,6 +22,7 @@ _LEAST = 4
 """Steps that a rate is taken from at least, however long they took."""
 _SAMPLE = 0.25
 """Seconds between two samples at least."""
+_WRITE, _ENCODE = "write", "encode"
 
 
 class Sample(NamedTuple):
@@ -123,10 +124,16 @@ class Stages:
         with self._lock:
             now = self._clock()
             stages = list(self._stages.values())
-            timed = [(left, stage) for stage in stages if not stage.ended and (left := stage.left(now)) is not None]
+            # Files are encoded when all pixels are there, whatever was counted: a run that goes on after a stop has tiles already.
+            over = (RESTORE, _WRITE) if _ENCODE in self._stages else ()
+            timed = [
+                (left, stage)
+                for stage in stages
+                if not stage.ended and stage.name not in over and (left := stage.left(now)) is not None
+            ]
             if timed:
                 return max(timed, key=lambda pair: pair[0])[1]
-            return stages[-1] if stages else None
+            return next((stage for stage in reversed(stages) if stage.name not in over), None)
 
     def left(self) -> float | None:
         """Seconds still to go in the stage that is shown; None where nobody can say."""

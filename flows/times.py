@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TOTAL = "total"
-ORDER = ("mask", "references", "load", "read", "network", "compose", "restore", "write", "stage", "encode")
+ORDER = ("mask", "references", "load", "precision", "read", "network", "compose", "restore", "write", "stage", "encode")
 """Stages in the order in which they begin; others come behind. Before stages were timed apart, `restore` was all between the references
 and the writing."""
 

@@ -54,6 +54,7 @@ def test_a_limit_that_no_stage_has_is_not_told() -> None:
 
 def test_stages_stand_in_the_order_of_the_run() -> None:
     assert ordered(["encode", "other", "network", "mask", "mask"]) == ["mask", "network", "encode", "other"]
+    assert ordered(["network", "precision", "load"]) == ["load", "precision", "network"]
     assert [seconds(value) for value in (0, 0.01, 9.96, 99.99, 100.4)] == ["0.0", "<0.1", "10.0", "100.0", "100"]
 
 

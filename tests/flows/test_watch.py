@@ -100,6 +100,24 @@ def test_the_stage_that_takes_longest_still_is_shown(clock: Clock) -> None:
     assert current.name == "restore"
 
 
+def test_once_files_are_encoded_tiles_and_stripes_are_over(clock: Clock) -> None:
+    """A run that goes on after a stop asks for fewer tiles than there are."""
+    stages = Stages(clock)
+    stages.tell("plan", 600, 900)
+    steps(stages.tell, clock, "restore", 1, 300, 600, 0.01)
+    steps(stages.tell, clock, "write", 1, 9, 10, 0.01)
+    stages.tell("encode", 0, 1)
+    current = stages.current()
+    assert current is not None
+    assert current.name == "encode"
+    steps(stages.tell, clock, "encode", 1, 3, 4, 1.0)
+    current = stages.current()
+    assert current is not None
+    assert current.said(clock.now) == "encode 3/4 files, 1.0/s, 0:00:01 left"
+    stages.tell("encode", 4, 4)
+    assert stages.left() is None
+
+
 def test_making_the_network_ready_is_part_of_what_it_takes(clock: Clock) -> None:
     stages = Stages(clock)
     assert stages.tell("plan", 10, 64)
