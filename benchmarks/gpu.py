@@ -7,7 +7,7 @@
 Needs torch, numpy, pydantic and safetensors, and nothing that reads files of pixels. Prints two Markdown tables. The first: tiles a second of the whole
 way that a run takes (16-bit tiles in, answers out, through `TorchRestorer`) and of the network alone on inputs that lie on the device, the ratio of the two,
 and the share of the device's measured bf16 peak (a large matrix product) that the first comes to. The second: how far answers are from those of a
-CPU in fp32, DN. `--trace` writes a profile for chrome://tracing or Perfetto, and says which share of the copies ran beside kernels.
+CPU in fp32 on the pixels under the tiles' masks, which alone are composed, DN. `--trace` writes a profile for chrome://tracing or Perfetto, and says which share of the copies ran beside kernels.
 """
 
 from __future__ import annotations
@@ -137,6 +137,16 @@ def alone(
     return feed.batch / best
 
 
+def distances(tiles: Sequence[RawTile], expected: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> np.ndarray:
+    """DN between two answers to each tile, of the pixels that are composed: those under its mask, in every band."""
+    apart = []
+    for tile, one, other in zip(tiles, expected, answers, strict=True):
+        # Behind the bands an answer holds the errors to expect.
+        numbers = [np.rint(answer[: len(tile.cloudy)] * 1e4) for answer in (one, other)]
+        apart.append(np.abs(numbers[0] - numbers[1])[:, tile.mask].ravel())
+    return np.concatenate(apart)
+
+
 def covered(spans: list[tuple[float, float]], others: list[tuple[float, float]]) -> float:
     """Share of the time in `spans` during which one of `others` ran too."""
     merged: list[list[float]] = []
@@ -213,12 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 flush=True,
             )
             if batch == given.batches[-1]:
-                apart = np.stack(
-                    [
-                        np.abs(np.rint(a[: len(bands)] * 1e4) - np.rint(b[: len(bands)] * 1e4))
-                        for a, b in zip(expected, restorer.restore(tiles), strict=True)
-                    ]
-                )
+                apart = distances(tiles, expected, list(restorer.restore(tiles)))
                 lines.append(
                     f"| {preset} | {precision} | {apart.max():.0f} | {np.mean(apart <= 1):.4%} | {np.mean(apart <= 2):.4%} |"
                 )

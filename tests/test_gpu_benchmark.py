@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BARE = """
@@ -46,12 +49,31 @@ def test_it_runs_with_torch_alone_and_its_answers_are_the_cpus(tmp_path: Path) -
     assert "nothing ran on a GPU" in done.stdout
 
 
-def test_shared_time_is_counted_once() -> None:
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks.gpu import covered, made_tiles
-    finally:
-        sys.path.remove(str(ROOT))
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("benchmarks.gpu")
+
+
+def test_only_what_is_composed_counts(gpu: ModuleType) -> None:
+    tiles = gpu.made_tiles(4, 4, 1, 64)
+    answers = [np.full((6, 64, 64), 0.1, np.float32) for _ in tiles]
+    others = [answer.copy() for answer in answers]
+    composed = 0
+    for tile, other in zip(tiles, others, strict=True):
+        other[:, ~tile.mask] += 0.5
+        other[4:] += 0.5
+        composed += 4 * int(tile.mask.sum())
+    apart = gpu.distances(tiles, answers, others)
+    assert (apart.shape, apart.max()) == ((composed,), 0)
+    assert 0 < composed < 4 * 4 * 64 * 64
+    row, col = np.argwhere(tiles[0].mask)[0]
+    others[0][2, row, col] += 0.0003
+    assert sorted(gpu.distances(tiles, answers, others))[-2:] == [0, 3]
+
+
+def test_shared_time_is_counted_once(gpu: ModuleType) -> None:
+    covered, made_tiles = gpu.covered, gpu.made_tiles
     assert covered([(0, 10)], [(0, 4), (2, 5), (9, 20)]) == 0.6
     assert covered([(0, 2), (4, 6)], []) == 0
     tile = made_tiles(1, 12, 0, 64)[0]

@@ -53,7 +53,7 @@ def main(job: Job) -> None:
     with job.timed() as facts:
         product = run()
         properties = product.item["properties"]
-        facts["files"] = {path.stem: str(path) for path in sorted(product.folder.glob("B*.tif"))}
+        facts["files"] = {path.stem: str(path) for path in sorted(product.folder.glob("*.tif"))}
         facts["seconds"] = properties.get("declouder:seconds")
         facts["tiles"] = properties["declouder:settings"]["tiles"]
         facts["tiles_restored"] = properties["declouder:settings"]["tiles_restored"]
