@@ -3,19 +3,22 @@
 A bf16 trunk with a float32 head promises at most `BOUND` DN of difference on `SHARE` of the composed pixels. How far it is from fp32 depends on the
 weights and on the scene: with the packaged weights it holds where other dates are there and not where the network has to make up the ground
 (91 to 99 % of the pixels), so `auto` means fp32, and bf16 must be asked for. Then it is measured on a few tiles that the scene's plan decides, whatever
-its blocks and workers are, and recorded in the product's item; where it does not hold, the scene is restored in fp32, and a warning says so.
+its blocks and workers are, and recorded in the product's item; where it does not hold, the scene is restored in fp32, and a warning says so. A run that
+goes on where another stopped measures anew, and may find otherwise: `keep_apart` sees to it that one product is of one precision.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.errors import InvalidSettings
+from pipeline.errors import InvalidSettings, WriteFailed
 from pipeline.tiling import Tile
 from pipeline.window import Window
 
@@ -87,6 +90,31 @@ def check_precision(settings: DecloudSettings, restorer: Restorer, job: SceneJob
             "%s: bf16 is within %d DN of fp32 on %.2f %% of the pixels, not on %.1f %% (at most %d DN): it is restored in fp32",
             job.scene.id, BOUND, 100 * found.within, 100 * SHARE, found.highest,
         )  # fmt: skip
+
+
+def keep_apart(staged: Path, restorer: Restorer) -> None:
+    """Drop blocks and tiles that an earlier run of this scene staged in the other precision: it may have been measured on other numbers.
+
+    staged: the scene's folder, with `blocks` and `tiles` in it, of which nobody else makes use. To be called after `check_precision` and before
+    anything is staged. Raises WriteFailed.
+    """
+    if getattr(restorer, "checked", None) is None:
+        # Nobody asked for another than fp32: the run key says so, and the folder is the key's.
+        return
+    used, note = getattr(restorer, "precision", "fp32"), staged / "precision"
+    try:
+        if note.exists() and note.read_text() == used:
+            return
+        # What is noted holds of all that is there, whenever this is interrupted: first the old goes, then the note changes.
+        for folder in (staged / "blocks", staged / "tiles"):
+            if folder.exists():
+                shutil.rmtree(folder)
+        staged.mkdir(parents=True, exist_ok=True)
+        note.write_text(used)
+    except OSError as error:
+        raise WriteFailed(
+            f"{note}: precision not noted ({error.strerror or error}); free space or remove the folder, and run again"
+        ) from error
 
 
 def recorded(restorer: Restorer) -> Mapping[str, Any]:

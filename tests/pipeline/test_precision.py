@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,9 @@ import torch
 from catalogs.item import SceneItem
 from pipeline import precision
 from pipeline.engine import decloud_scene
-from pipeline.errors import InvalidSettings
+from pipeline.errors import InvalidSettings, WriteFailed
 from pipeline.inference import TileInput, TorchRestorer, open_restorer
-from pipeline.precision import Precision, compared
+from pipeline.precision import Precision, compared, keep_apart
 from pipeline.product import Product
 from pipeline.runkey import run_key
 from pipeline.settings import DecloudSettings, Resources
@@ -179,3 +179,62 @@ def test_a_promise_is_kept_or_broken_at_the_bound():
     assert isinstance(restorer, TorchRestorer)
     assert (restorer.precision, restorer.checked) == ("fp32", None)
     restorer.close()
+
+
+@dataclass
+class Found:
+    """A restorer after its check."""
+
+    precision: str
+    checked: Precision | None = field(default_factory=lambda: Precision(1, 1, 1.0, 0, 0))
+
+
+def staged_in(folder: Path) -> list[str]:
+    for name in ("blocks", "tiles"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / "0_64.npz").write_bytes(b"numbers")
+    return left(folder)
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.npz"))
+
+
+def test_what_was_staged_in_one_precision_is_not_used_in_the_other(tmp_path):
+    staged = tmp_path / "staged"
+    keep_apart(staged, Found("bf16"))
+    made = staged_in(staged)
+    keep_apart(staged, Found("bf16"))
+    assert left(staged) == made == ["blocks/0_64.npz", "tiles/0_64.npz"]
+    keep_apart(staged, Found("fp32"))
+    assert left(staged) == []
+    staged_in(staged)
+    keep_apart(staged, Found("fp32"))
+    assert left(staged) == made
+    keep_apart(staged, Found("bf16"))
+    assert left(staged) == []
+
+
+def test_what_nobody_noted_the_precision_of_is_made_again(tmp_path):
+    staged_in(tmp_path)
+    keep_apart(tmp_path, Found("bf16"))
+    assert left(tmp_path) == []
+    # Cut short while it was noted.
+    staged_in(tmp_path)
+    (tmp_path / "precision").write_text("bf")
+    keep_apart(tmp_path, Found("bf16"))
+    assert left(tmp_path) == []
+
+
+def test_runs_that_nobody_asked_for_bf16_keep_their_blocks(tmp_path):
+    made = staged_in(tmp_path)
+    keep_apart(tmp_path, Found("fp32", None))
+    keep_apart(tmp_path, open_restorer("identity", ("B02",)))
+    assert left(tmp_path) == made
+    assert not (tmp_path / "precision").exists()
+
+
+def test_a_precision_that_cannot_be_noted_is_one_line(tmp_path):
+    (tmp_path / "staged").write_text("a file where a folder should be")
+    with pytest.raises(WriteFailed, match=r"staged/precision: precision not noted \(.*\); free space"):
+        keep_apart(tmp_path / "staged", Found("bf16"))
