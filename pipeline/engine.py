@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from catalogs.item import SceneItem
 from pipeline.allocator import give_back, keep_between_tiles
 from pipeline.assembly import Assembler
-from pipeline.budget import block_edge, decoded_room, exchange
+from pipeline.budget import block_edge, decoded_room, exchange, tiles_abreast
 from pipeline.checkpoints import IDENTITY, check_fits
 from pipeline.clock import Clock
 from pipeline.decoded import Decoded
@@ -25,7 +25,7 @@ from pipeline.folders import CACHE, STAGING
 from pipeline.inference import Restorer, open_restorer
 from pipeline.lock import locked
 from pipeline.output import Output, find_product, product_id
-from pipeline.precision import check_precision
+from pipeline.precision import check_precision, keep_apart
 from pipeline.prepare import make_job, prepare, refuse_if_made_up
 from pipeline.product import Product
 from pipeline.progress import Progress, silent
@@ -81,16 +81,19 @@ def decloud_scene(
             stack.callback(prepared.close)
             refuse_if_made_up(prepared, settings)
             bands = tuple(band.name for band in scene.bands)
+            network, dates = settings.checkpoint != IDENTITY, len(prepared.references)
             with clock.stage("load", told=True):
-                restorer = _restorer(settings.checkpoint, bands, resources, stack)
+                abreast = tiles_abreast(scene, dates, settings.tile, resources, network=network)
+                restorer = _restorer(settings.checkpoint, bands, resources, abreast, stack)
             job = make_job(prepared, settings, restorer.margin, restorer.grid)
             progress("plan", job.plan.count, job.plan.total)
             if settings.precision == "bf16":
                 with clock.stage("precision", told=True):
                     check_precision(settings, restorer, job)
-            network, dates = settings.checkpoint != IDENTITY, len(prepared.references)
-            edge = block_edge(scene, dates, settings.tile, resources, network=network)
-            decoded = Decoded(decoded_room(scene, dates, settings.tile, edge, resources, network=network))
+                    keep_apart(staged, restorer)
+            needed = {"network": network, "tiles": job.plan.count > 0}
+            edge = block_edge(scene, dates, settings.tile, resources, **needed)
+            decoded = Decoded(decoded_room(scene, dates, settings.tile, edge, resources, **needed))
             out = Output(output, name, staged / "product", prepared, settings, key, restorer, resources)
             try:
                 assembler = Assembler(job, prepared.mask, out.sink, out.preview, confidence=bool(restorer.groups))
@@ -106,8 +109,10 @@ def decloud_scene(
     return product
 
 
-def _restorer(checkpoint: str, bands: tuple[str, ...], resources: Resources, stack: ExitStack) -> Restorer:
-    """The network, in this process or on a cluster; `stack` closes it."""
+def _restorer(
+    checkpoint: str, bands: tuple[str, ...], resources: Resources, abreast: int, stack: ExitStack
+) -> Restorer:
+    """The network, in this process (`abreast` tiles at a time on a CPU) or on a cluster; `stack` closes it."""
     restorer: Restorer
     if resources.dask:
         from pipeline.cluster import connected
@@ -119,6 +124,6 @@ def _restorer(checkpoint: str, bands: tuple[str, ...], resources: Resources, sta
     else:
         if checkpoint != IDENTITY:
             keep_between_tiles()
-        restorer = open_restorer(checkpoint, bands, resources.device, resources.threads)
+        restorer = open_restorer(checkpoint, bands, resources.device, abreast)
     stack.callback(restorer.close)
     return restorer

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from catalogs.item import SceneItem
-from pipeline.budget import block_edge, planned_memory
+from pipeline.budget import block_edge, planned_memory, tiles_abreast
 from pipeline.checkpoints import IDENTITY, check_fits, checkpoint_reach
 from pipeline.clock import Clock
 from pipeline.confidence import groups_of
@@ -105,7 +105,9 @@ def _planned(
             reason = str(error)
         job = make_job(prepared, settings, *checkpoint_reach(settings.checkpoint))
         network, dates = settings.checkpoint != IDENTITY, len(prepared.references)
-        edge = block_edge(scene, dates, settings.tile, resources, network=network)
+        # Before the budget, which may ask torch for GPUs: a run pays for that once.
+        libraries = library_seconds() if network and job.plan.count else 0.0
+        edge = block_edge(scene, dates, settings.tile, resources, network=network, tiles=job.plan.count > 0)
         state: Literal["new", "stale"] = "stale" if products_of(output, scene.id) else "new"
         return ScenePlan(
             scene.id,
@@ -117,7 +119,7 @@ def _planned(
             unsupported=prepared.unsupported,
             references=tuple(reference.scene.id for reference in prepared.references),
             # Nobody runs what is refused: how long it would take is not worth measuring.
-            cost=Cost() if reason else _cost(prepared, job, settings, resources, edge, clock),
+            cost=Cost() if reason else _cost(prepared, job, settings, resources, edge, clock, libraries),
             block=edge,
             reason=reason,
         )
@@ -126,7 +128,13 @@ def _planned(
 
 
 def _cost(
-    prepared: Prepared, job: SceneJob, settings: DecloudSettings, resources: Resources, edge: int, clock: Clock
+    prepared: Prepared,
+    job: SceneJob,
+    settings: DecloudSettings,
+    resources: Resources,
+    edge: int,
+    clock: Clock,
+    libraries: float,
 ) -> Cost:
     scene, plan = prepared.scene, job.plan
     bands = tuple(band.name for band in scene.bands)
@@ -141,9 +149,9 @@ def _cost(
         confidence=settings.checkpoint != IDENTITY and bool(groups_of(bands)),
         overviews=settings.format == "cog",
     )
-    abreast, network, libraries, shared = 1, None, 0.0, True
+    abreast, network, shared = 1, None, True
     if plan.count and settings.checkpoint != IDENTITY:
-        abreast, libraries = _tiles_at_once(resources), library_seconds()
+        abreast = _tiles_at_once(scene, work.references, settings, resources)
         if settings.precision == "bf16" and resources.dask:
             raise InvalidSettings(
                 "--precision bf16: not with --dask, whose workers compute in fp32; use one of the two"
@@ -154,7 +162,13 @@ def _cost(
         )  # fmt: skip
         shared = not network.elsewhere and (not resources.dask or bool(resources.processes))
     memory = planned_memory(
-        scene, work.references, settings.tile, edge, resources, network=settings.checkpoint != IDENTITY
+        scene,
+        work.references,
+        settings.tile,
+        edge,
+        resources,
+        network=settings.checkpoint != IDENTITY,
+        tiles=plan.count > 0,
     )
     return cost_of(
         work, network, source_pace(scene), clock.seconds, memory,
@@ -167,10 +181,10 @@ def _own_classes(scene: Scene) -> list[tuple[int, int]]:
     return [] if scene.item.scl is None else [scene.reader.header(scene.item.scl.href).shape]
 
 
-def _tiles_at_once(resources: Resources) -> int:
+def _tiles_at_once(scene: Scene, references: int, settings: DecloudSettings, resources: Resources) -> int:
     """Tiles that are computed side by side, here or on a cluster, whose threads are asked for. Raises ClusterFailed."""
     if not resources.dask:
-        return resources.threads
+        return tiles_abreast(scene, references, settings.tile, resources)
     if resources.processes:
         return resources.processes
     from pipeline.cluster import connected
