@@ -23,7 +23,7 @@ def prepare_environment(*, quiet: bool = False) -> None:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     # The traceback of what nobody foresaw goes where Prefect's own go, and so do warnings: a GPU that is given up, a file tried again.
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "pipeline,srgan")
-    # Threads that compute are in no run for Prefect: what they say is on the console only, without a complaint about that.
+    # Threads that compute are in no run for Prefect, which complains: `SceneLog` hands on what they warn of.
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
     # What the scenes have to say is in their artifacts and on our own screen.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR" if quiet else "INFO")

@@ -338,3 +338,18 @@ def test_a_log_of_a_scene_tells_each_stage_once_and_then_seldom(caplog: pytest.L
         "scene=S stage=restore done=6 total=12", "scene=S stage=write done=1 total=3",
         "scene=S stage=restore done=11 total=12", "scene=S stage=write done=2 total=3",
     ]  # fmt: skip
+
+
+def test_a_log_of_a_scene_holds_the_warnings_of_every_thread(caplog: pytest.LogCaptureFixture, clock: Clock) -> None:
+    """Prefect's own handler drops what comes from a thread that is in no run."""
+    engine = logging.getLogger("pipeline.several")
+    with SceneLog(logging.getLogger("tests.scene"), "S", clock):
+        failed = threading.Thread(
+            target=engine.warning, args=("%s failed, see %s", "cuda:1", "https://me:pw@host/a?sig=s")
+        )
+        failed.start()
+        failed.join()
+        engine.error("the scene's own line says this")
+    engine.warning("nobody listens any more")
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "tests.scene"]
+    assert lines == [("WARNING", 'scene=S warning="cuda:1 failed, see https://host/a"')]
