@@ -87,7 +87,7 @@ class Lines:
                 if not stages.tell(stage, done, total):
                     self._perhaps()
                 elif stage == PLAN:
-                    self._say(f"{done} of {total} tiles need the network")
+                    self._say(f"restore: {done} of {total} tiles need the network")
                 else:
                     self._say(stage if total == 1 else f"{stage}, {total} {UNITS.get(stage, 'steps')}")
 

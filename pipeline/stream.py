@@ -137,6 +137,8 @@ class _Work:
         self._store = TileStore(staging.folder.with_name("tiles"), uses)
         self._counted, self._written = itertools.count(1), itertools.count(1)
         self._shown = frozenset(preview_bands(job.scene.bands))
+        if self._tiles:
+            clock.progress("restore", 0, self._tiles)
 
     def decode(self, scene: Scene, chunk: Chunk) -> None:
         """Decode a chunk before it is asked for, where it can be kept."""

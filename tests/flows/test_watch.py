@@ -215,7 +215,7 @@ def test_plain_lines_come_at_each_stage_and_then_now_and_again(clock: Clock) -> 
     place = "[2/3] 33UWP 2023-08-10: "
     assert all(line.startswith(place) for line in lines)
     said = [line.removeprefix(place) for line in lines]
-    assert said[:3] == ["mask", "100 of 256 tiles need the network", "write, 2 stripes"]
+    assert said[:3] == ["mask", "restore: 100 of 256 tiles need the network", "write, 2 stripes"]
     assert said[3] == "restore 26/100 tiles, 5.0/s, 0:00:15 left"
     assert len(said) == 3 + 3 + 2
     assert said[-2:] == ["encode, 6 files", "done in 20 s (1 to go, about 0:00:20)"]
