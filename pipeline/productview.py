@@ -154,7 +154,7 @@ def product_view(folder: Path, item: Mapping[str, Any]) -> ProductView:
         digest=_text(model.get("sha256")),
         mask_method=_text(properties.get("declouder:mask_method")),
         references=_references(properties.get("declouder:references")),
-        skipped=_texts(properties.get("declouder:references_skipped")),
+        skipped=_reasons(properties.get("declouder:references_skipped")),
         left_out=_texts(properties.get("declouder:bands_left_out")),
         settings=_mapping(properties.get("declouder:settings")),
         software=software,
@@ -272,6 +272,15 @@ def _text(value: object) -> str:
 
 def _texts(value: object) -> dict[str, str]:
     return {str(name): str(text) for name, text in _mapping(value).items()}
+
+
+def _reasons(value: object) -> dict[str, str]:
+    """Id -> reason; products of older versions have just that, later ones a list of both."""
+    if not isinstance(value, list):
+        return _texts(value)
+    return {
+        str(entry["id"]): _text(entry.get("reason")) for entry in value if isinstance(entry, Mapping) and "id" in entry
+    }
 
 
 def _names(value: object) -> tuple[str, ...]:

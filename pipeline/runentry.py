@@ -15,7 +15,7 @@ from pipeline.viewseries import Vegetation
 
 Look = Literal["done", "failed", "invalid", "other"]
 """What a state looks like: those in between (interrupted, running, gone, damaged, ...) share one look, and say their name."""
-MISSING = "–"
+MISSING = "-"
 """Written for a figure that nobody knows."""
 
 
@@ -111,18 +111,18 @@ def _when(pair: tuple[SceneLine, ProductView | None]) -> tuple[bool, str, str]:
 
 
 def percent(share: float | None) -> str:
-    """A share as text; what is there but rounds to nothing says so, as does what is almost all.
+    r"""A share as text; what is there but rounds to nothing says so, as does what is almost all.
 
     >>> percent(0.4307), percent(0.0004), percent(0), percent(0.99996), percent(None)
-    ('43.1 %', '<0.1 %', '0 %', '>99.9 %', '–')
+    ('43.1\xa0%', '<0.1\xa0%', '0\xa0%', '>99.9\xa0%', '-')
     """
     if share is None:
         return MISSING
     if 0 < share < 0.0005:
-        return "<0.1 %"
+        return "<0.1\xa0%"
     if 0.9995 <= share < 1:
-        return ">99.9 %"
-    return f"{100 * share:.1f} %" if 0 < share < 1 else f"{100 * share:.0f} %"
+        return ">99.9\xa0%"
+    return f"{100 * share:.1f}\xa0%" if 0 < share < 1 else f"{100 * share:.0f}\xa0%"
 
 
 def mean(values: Iterable[float | None]) -> float | None:

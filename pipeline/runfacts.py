@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 from pipeline.address import address
+from pipeline.checkpoints import IDENTITY
 from pipeline.layers import CLOUD_CLASSES, PROVENANCE
 from pipeline.product import software_version
 from pipeline.runentry import MISSING, RunEntry, counted, mean, percent
@@ -87,6 +88,10 @@ _KEY = (
 
 def _warnings(entries: Sequence[RunEntry], found: Survey, problems: Sequence[str]) -> list[str]:
     lines = list(problems)
+    if any(entry.view is not None and entry.view.model == IDENTITY for entry in entries):
+        lines.append(
+            "Made with the checkpoint identity, which tries the pipeline without a network: what is cloudy in the pictures is left as it was."
+        )
     bad = [entry for entry in entries if entry.look != "done"]
     if bad:
         states = Counter(entry.line.state for entry in bad)
@@ -113,7 +118,7 @@ def layer_keys() -> str:
         for number in range(STEPS)
     )
     confidence = (
-        '<div class="keys-scale" data-layer="confidence" hidden>0 %<svg viewBox="0 0 160 12" preserveAspectRatio="none" role="img" '
+        '<div data-layer="confidence" hidden>0 %<svg class="shades" viewBox="0 0 160 12" preserveAspectRatio="none" role="img" '
         f'aria-label="From bright, 0 %, to dark, 99 %">{scale}</svg>99 % likely within 0.02 of the ground\'s reflectance; observed: not coloured</div>'
     )
     return (

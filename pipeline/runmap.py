@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from pipeline.runentry import Look, RunEntry, counted
 
 WIDTH = 640
-_TALLEST = 560
+_TALLEST = 400
 _ROOM = 0.08
 """Of the extent, around it."""
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 45)
@@ -97,7 +99,7 @@ def _name(entry: RunEntry) -> str:
 
 def _label(name: str, count: int) -> str:
     shown = name if len(name) <= 24 else f"{name[:22]}…"
-    return shown if count == 1 else f"{shown} × {count}"
+    return shown if count == 1 else f"{shown} \N{MULTIPLICATION SIGN} {count}"
 
 
 def _drawn(place: _Place, frame: _Frame) -> str:
@@ -206,11 +208,9 @@ class _Frame:
         return [f'<path class="grid" d="{"".join(lines)}"/>', *texts]
 
 
-def _onward(points: object) -> object:
+def _onward(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Longitudes below zero as more than 180."""
-    import numpy as np
-
-    moved = np.array(points, np.float64)
+    moved = points.copy()
     moved[:, 0] = np.where(moved[:, 0] < 0, moved[:, 0] + 360, moved[:, 0])
     return moved
 

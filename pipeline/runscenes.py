@@ -130,7 +130,7 @@ def _numbers(view: ProductView) -> list[tuple[str, str]]:
     refused = view.provenance.get("refused")
     seam = MISSING if view.seam is None else f"{view.seam:.2f} (1: tile borders are as smooth as elsewhere)"
     sure = ", ".join(f"{escape(name)} {value:.0f} %" for name, value in view.confidence.items())
-    used = ", ".join(_reference(one) for one in view.references) or "none: no other date was used"
+    used = "<br>".join(_reference(one) for one in view.references) or "none: no other date was used"
     return [
         ("Cloud and shadow", f"{percent(view.cover_before)} before{claimed}, <b>{percent(view.cover_after)}</b> after"),
         ("Refused; left cloudy", f"{percent(refused)}; {percent(view.left_cloudy)}"),

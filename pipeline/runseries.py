@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from html import escape
 
 from pipeline.plots import Axis, Series, axis_around, chart
-from pipeline.runentry import RunEntry, percent
+from pipeline.runentry import RunEntry, mean, percent
 
 _DAY = 86400.0
 _TICKS = 6
@@ -26,7 +26,7 @@ class DateAxis(Axis):
 
         >>> day = 86400.0
         >>> [label for _, label in DateAxis("date", 19570 * day, 19590 * day).ticks()]
-        ['08-04', '08-08', '08-12', '08-16', '08-20']
+        ['08-03', '08-07', '08-11', '08-15', '08-19']
         """
         days = (self.high - self.low) / _DAY
         if days <= 150:
@@ -108,11 +108,15 @@ def _ndvi(entries: Sequence[RunEntry]) -> str:
     known = [(entry, entry.vegetation) for entry in entries if entry.vegetation is not None]
     if not known:
         return '<p class="note">No mean NDVI: no product holds both B04 and B08 in a form that its item explains.</p>'
-    whole = [(_seconds(entry), _or_nan(means.whole)) for entry, means in known]
-    seen = [(_seconds(entry), _or_nan(means.observed)) for entry, means in known]
+    whole = _daily((entry, means.whole) for entry, means in known)
+    seen = _daily((entry, means.observed) for entry, means in known)
+    made, clear = (
+        dict(_daily(pairs))
+        for pairs in (((entry, means.made) for entry, means in known), ((entry, means.seen) for entry, means in known))
+    )
     titles = [
-        f"{entry.title}: {percent(means.made)} of it made up, {percent(means.seen)} seen clear on the date"
-        for entry, means in known
+        f"{_day(at)}: {percent(made[at])} of the product made up, {percent(clear[at])} seen clear on the date"
+        for at, _ in whole
     ]
     values = [value for _, value in whole + seen if math.isfinite(value)]
     return chart(
@@ -124,29 +128,37 @@ def _ndvi(entries: Sequence[RunEntry]) -> str:
         _ndvi_axis(values),
         title="Mean NDVI through the gaps",
         note="Of a cloudy date the pixels that were seen are other ground than those of a clear one: where the two lines part, look at how much was made up. "
-        "Several tiles of one day are points above each other.",
+        "Several tiles of one day are one point, their mean.",
     )
 
 
 def _cover(entries: Sequence[RunEntry]) -> str:
     shown = [(entry, entry.view) for entry in entries if entry.view is not None]
     lines = (
-        ("cloud and shadow before", 1, [(_seconds(entry), _percent(view.cover_before)) for entry, view in shown]),
-        ("made up in the product", 2, [(_seconds(entry), _percent(view.made)) for entry, view in shown]),
-        ("still cloudy after", 0, [(_seconds(entry), _percent(view.cover_after)) for entry, view in shown]),
+        ("cloud and shadow before", 1, _daily((entry, _percent(view.cover_before)) for entry, view in shown)),
+        (
+            "restored with other dates",
+            2,
+            _daily((entry, _percent(view.provenance.get("restored"))) for entry, view in shown),
+        ),
+        ("generated without", 4, _daily((entry, _percent(view.provenance.get("generated"))) for entry, view in shown)),
+        ("blended rim", 3, _daily((entry, _percent(view.provenance.get("blended"))) for entry, view in shown)),
+        ("still cloudy after", 0, _daily((entry, _percent(view.cover_after)) for entry, view in shown)),
     )
-    titles = [entry.title for entry, _ in shown]
     return chart(
-        [Series(name, points, style, "both", titles=titles) for name, style, points in lines],
+        [
+            Series(name, points, style, "both", titles=[f"{_day(at)}: {name}, {value:.1f} %" for at, value in points])
+            for name, style, points in lines
+        ],
         _dates(entries),
         Axis("share of the pixels with data, %", 0.0, 100.0),
-        title="Cover before and after, and what was made up",
-        note="Made up: blended, restored or generated. It may be more than what was cloudy: the rim of a cloud is blended.",
+        title="Cover before and after, and how it was filled",
+        note="What was cloudy before is restored, generated, blended, or still cloudy after.",
     )
 
 
 def _dates(entries: Sequence[RunEntry]) -> DateAxis:
-    times = [_seconds(entry) for entry in entries]
+    times = [_noon(entry) for entry in entries]
     room = max((max(times) - min(times)) * 0.05, _DAY)
     years = sorted({entry.time.year for entry in entries if entry.time is not None})
     return DateAxis("date" if len(years) > 1 else f"date in {years[0]}", min(times) - room, max(times) + room)
@@ -161,14 +173,23 @@ def _ndvi_axis(values: Sequence[float]) -> Axis:
     return Axis("mean NDVI", low, min(max(math.ceil(10 * axis.high) / 10, low + 0.2), 1.0))
 
 
-def _seconds(entry: RunEntry) -> float:
-    time = entry.time or datetime(1970, 1, 1, tzinfo=UTC) + timedelta()
-    return time.timestamp()
+def _daily(pairs: Iterable[tuple[RunEntry, float | None]]) -> list[tuple[float, float]]:
+    """A point for each day, oldest first: noon, and the mean of what is known of it; NaN where nothing is."""
+    days: dict[float, list[float | None]] = {}
+    for entry, value in pairs:
+        days.setdefault(_noon(entry), []).append(value)
+    means = {day: mean(values) for day, values in sorted(days.items())}
+    return [(day, math.nan if value is None else value) for day, value in means.items()]
 
 
-def _percent(share: float | None) -> float:
-    return math.nan if share is None else 100 * share
+def _noon(entry: RunEntry) -> float:
+    assert entry.time is not None  # noqa: S101 - only dated ones come here
+    return entry.time.replace(hour=12, minute=0, second=0, microsecond=0).timestamp()
 
 
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
+def _day(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}"
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share

@@ -96,7 +96,8 @@ def _fitted(pixels: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
         np.minimum((np.arange(wanted) + 0.5) * found / wanted, found - 1).astype(np.intp)
         for wanted, found in zip(shape, pixels.shape, strict=True)
     )
-    return pixels[rows[:, None], cols]
+    fitted: NDArray[Any] = pixels[rows[:, None], cols]
+    return fitted
 
 
 def _short(error: Exception) -> str:

@@ -33,7 +33,9 @@ def made_layers(seed: int = 0, size: int = 60, bands: tuple[str, ...] = ("B02", 
     """A field of plants under a cloud: the left third observed, the middle restored, the right generated; a rim of nodata."""
     rng = np.random.default_rng(seed)
     pixels: dict[str, Any] = {
-        name: rng.integers(300, 900, (size, size)).astype(np.uint16) + np.uint16(2500 if name == "B08" else 0)
+        name: (
+            rng.integers(0, 30, (size, size)) + np.linspace(300, 900, size)[:, None] + (2500 if name == "B08" else 0)
+        ).astype(np.uint16)
         for name in bands
     }
     provenance = np.repeat(np.array([1, 3, 4], np.uint8), size // 3)[None, :].repeat(size, 0)
@@ -80,7 +82,7 @@ def made_run_product(
     for layer in made:
         sink.write(layer.name, 0, pixels[layer.name])
     sink.close()
-    preview = Preview((size, size), nodata=0)
+    preview = Preview(pixels["provenance"].shape, nodata=0)
     after = [pixels.get(name, pixels["B04"]) for name in RGB]
     cloud = [np.where(pixels["cloudmask"] == 3, 9000, band).astype(np.uint16) for band in after]
     preview.add(0, cloud, after)

@@ -133,7 +133,11 @@ def test_an_empty_folder_has_nothing_to_report(tmp_path: Path) -> None:
         (lambda folder: (folder / f"{folder.name}.json").write_text('{"type": "Fea'), "is damaged: it is no JSON"),
         (lambda folder: (folder / f"{folder.name}.json").write_bytes(b"\xff\xfe{}"), "is damaged: it is no JSON"),
         (lambda folder: (folder / f"{folder.name}.json").write_text("[]"), "is no STAC item"),
-        (lambda folder: folder.rename(folder.with_name("elsewhere")), "holds no elsewhere.json"),
+        (
+            lambda folder: folder.rename(folder.with_name("elsewhere")),
+            "half a product: its files are there, its item is not",
+        ),
+        (lambda folder: stranger(folder), "it is no product of declouder, or half of one"),
         (lambda folder: edited(folder, {"id": HOSTILE}), "is the item of"),
         (lambda folder: edited(folder, {"assets": {"B04": "B04.tif"}}), "lists assets that are none"),
         (lambda folder: edited(folder, {"properties": {}}), "an item of another program"),
@@ -146,7 +150,7 @@ def test_an_empty_folder_has_nothing_to_report(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_product_is_named(tmp_path: Path, spoil, reason: str) -> None:  # noqa: ANN001
+def test_what_is_no_product_is_named(tmp_path: Path, spoil, reason: str) -> None:
     good, bad = (
         made_run_product(tmp_path, "S2A_33TWL_20230810_0_L2A"),
         made_run_product(tmp_path, "S2A_33TWL_20230812_0_L2A"),
@@ -159,6 +163,13 @@ def test_what_is_no_product_is_named(tmp_path: Path, spoil, reason: str) -> None
     # Alone it is worth a page as well.
     shutil.rmtree(good)
     assert reason in Page(write_run_page(tmp_path)).text
+
+
+def stranger(folder: Path) -> None:
+    """A folder of another program, with an item of another name."""
+    (folder / "item.json").write_text((folder / f"{folder.name}.json").read_text())
+    for name in (f"{folder.name}.json", "manifest.sha256"):
+        (folder / name).unlink()
 
 
 def edited(folder: Path, changes: dict[str, object]) -> None:

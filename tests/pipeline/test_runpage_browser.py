@@ -89,7 +89,7 @@ def test_markup_in_names_is_text(browser: Browser, page: Path, products: list[Pa
     assert complaints(browser) == []
 
 
-def test_the_slider_moves_by_keyboard(browser: Browser, page: Path, products: list[Path]) -> None:
+def test_the_slider_moves_by_keyboard(browser: Browser, page: Path) -> None:
     browser.open(page)
     browser.value('document.querySelector("article.scene button.look").focus()')
     browser.press("Enter")

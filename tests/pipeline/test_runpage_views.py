@@ -95,7 +95,7 @@ def test_ndvi_is_that_of_the_pixels_it_names(tmp_path: Path) -> None:
 
 
 def test_ndvi_takes_the_offset_from_the_item(tmp_path: Path) -> None:
-    def offset(item):  # noqa: ANN001, ANN202
+    def offset(item):
         for asset in item["assets"].values():
             if "declouder:reflectance" in asset:
                 asset["declouder:reflectance"] = {"scale": 2e-4, "offset": -0.02}
@@ -130,7 +130,7 @@ def test_what_was_left_cloudy_or_refused_is_in_no_mean() -> None:
         ),
     ],
 )
-def test_without_bands_or_radiometry_there_is_no_ndvi(tmp_path: Path, edit, reason: str) -> None:  # noqa: ANN001
+def test_without_bands_or_radiometry_there_is_no_ndvi(tmp_path: Path, edit, reason: str) -> None:
     made_run_product(tmp_path, edit=edit)
     (view,) = survey(tmp_path).products
     with pytest.raises(InvalidScene, match=reason):
@@ -154,7 +154,7 @@ def test_a_lost_preview_is_made_again_from_product_and_source(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("colours", [OVER_PROVENANCE, OVER_CLOUDMASK], ids=["provenance", "cloudmask"])
-def test_colours_over_a_picture_stay_apart_for_colour_blind_eyes(colours) -> None:  # noqa: ANN001
+def test_colours_over_a_picture_stay_apart_for_colour_blind_eyes(colours) -> None:
     """Machado, Oliveira and Fernandes (2009), severity 1: protan, deutan, tritan; in CIE Lab, where 2.3 is just visible."""
     from skimage.color import rgb2lab
 
