@@ -15,7 +15,7 @@ from pipeline.product import software_version
 from pipeline.runentry import MISSING, RunEntry, counted, mean, percent
 from pipeline.runscenes import bar, seconds
 from pipeline.survey import Survey
-from pipeline.viewpictures import OVER_CLOUDMASK, OVER_PROVENANCE, STEPS, Colour, cover_shade
+from pipeline.viewpictures import OVER_CLOUDMASK, OVER_PROVENANCE, STEPS, Colour, shade
 
 _LAYERS = (
     ("", "No layer", "0"),
@@ -114,7 +114,7 @@ def layer_tabs() -> str:
 def layer_keys() -> str:
     """What the colours of each layer mean."""
     scale = "".join(
-        f'<rect x="{8 * number}" width="8.4" height="12" fill="{_hex(cover_shade(round(100 * number / (STEPS - 1))))}"/>'
+        f'<rect x="{8 * number}" width="8.4" height="12" fill="{_hex(shade(round(100 * number / (STEPS - 1))))}"/>'
         for number in range(STEPS)
     )
     confidence = (

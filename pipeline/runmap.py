@@ -20,7 +20,7 @@ _TALLEST = 400
 _ROOM = 0.08
 """Of the extent, around it."""
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 45)
-_LINES = 5
+_LINES = 8
 """About so many lines of the grid across."""
 _WORDS: dict[Look, str] = {
     "done": "has its product",
@@ -28,6 +28,8 @@ _WORDS: dict[Look, str] = {
     "invalid": "invalid: its input must change",
     "other": "not done yet, interrupted or damaged",
 }
+_APART = 6
+"""Units of the drawing between the outlines of one place."""
 _DASHES: dict[str, str] = {"failed": "8 4", "invalid": "2 3", "other": "10 3 2 3", "area": "2 4"}
 
 
@@ -57,10 +59,10 @@ def run_map(entries: Sequence[RunEntry], area: BaseGeometry | None = None) -> st
     ]
     if area is not None and not area.is_empty:
         parts.append(f'<path class="area" d="{frame.path(area)}"><title>Area that was asked for</title></path>')
-    parts += [_drawn(place, frame) for place in places]
     names: dict[str, list[_Place]] = {}
     for place in places:
         names.setdefault(place.name, []).append(place)
+        parts.append(_drawn(place, frame, len(names[place.name]) - 1))
     for name, there in names.items():
         x, y = frame.at(there[0].outline.representative_point())
         total = sum(len(place.entries) for place in there)
@@ -102,9 +104,12 @@ def _label(name: str, count: int) -> str:
     return shown if count == 1 else f"{shown} \N{MULTIPLICATION SIGN} {count}"
 
 
-def _drawn(place: _Place, frame: _Frame) -> str:
+def _drawn(place: _Place, frame: _Frame, depth: int) -> str:
+    """A place of which `depth` other looks are drawn already: inside them, so that each is seen."""
+    inner = shapely.buffer(place.outline, -depth * _APART / frame.scale)
+    outline = place.outline if shapely.is_empty(inner) else inner
     titles = ", ".join(entry.title for entry in place.entries[:8]) + (" ..." if len(place.entries) > 8 else "")
-    path = f'<path class="outline st-{place.look}" d="{frame.path(place.outline)}"><title>{escape(f"{titles}: {_WORDS[place.look]}")}</title></path>'
+    path = f'<path class="outline st-{place.look}" d="{frame.path(outline)}"><title>{escape(f"{titles}: {_WORDS[place.look]}")}</title></path>'
     target = next((entry for entry in place.entries if entry.view is not None), None)
     if target is None:
         return path

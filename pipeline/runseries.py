@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 
-from pipeline.plots import Axis, Series, axis_around, chart
+from pipeline.plots import Axis, Series, chart
 from pipeline.runentry import RunEntry, mean, percent
 
 _DAY = 86400.0
@@ -118,16 +118,18 @@ def _ndvi(entries: Sequence[RunEntry]) -> str:
         f"{_day(at)}: {percent(made[at])} of the product made up, {percent(clear[at])} seen clear on the date"
         for at, _ in whole
     ]
+    # A mark of twice the width at a date of which everything is made up.
+    sizes = [1 + 3 * made[at] for at, _ in whole]
     values = [value for _, value in whole + seen if math.isfinite(value)]
     return chart(
         [
-            Series("product as a whole", whole, 0, "both", titles=titles),
+            Series("product as a whole", whole, 0, "both", titles=titles, sizes=sizes),
             Series("only what was seen clear on the date", seen, 1, "both", titles=titles),
         ],
         _dates(entries),
         _ndvi_axis(values),
         title="Mean NDVI through the gaps",
-        note="Of a cloudy date the pixels that were seen are other ground than those of a clear one: where the two lines part, look at how much was made up. "
+        note="The larger the mark, the more of the product is made up. Of a cloudy date the pixels that were seen are other ground than those of a clear one: where the two lines part, look at the marks. "
         "Several tiles of one day are one point, their mean.",
     )
 
@@ -165,12 +167,12 @@ def _dates(entries: Sequence[RunEntry]) -> DateAxis:
 
 
 def _ndvi_axis(values: Sequence[float]) -> Axis:
-    """From 0, or the least value below it; at most 1."""
+    """Tenths around the values, at least three of them: the steps between dates are smaller than the NDVI itself."""
     if not values:
         return Axis("mean NDVI", 0.0, 1.0)
-    axis = axis_around("mean NDVI", values)
-    low = math.floor(10 * min(values)) / 10 if min(values) < 0 else 0.0
-    return Axis("mean NDVI", low, min(max(math.ceil(10 * axis.high) / 10, low + 0.2), 1.0))
+    low, high = math.floor(10 * min(values) - 0.5), math.ceil(10 * max(values) + 0.5)
+    low -= max(0, 3 - (high - low))
+    return Axis("mean NDVI", low / 10, high / 10)
 
 
 def _daily(pairs: Iterable[tuple[RunEntry, float | None]]) -> list[tuple[float, float]]:

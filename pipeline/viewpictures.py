@@ -24,7 +24,7 @@ from pipeline.confidence import OBSERVED
 from pipeline.errors import InvalidScene, PipelineError
 from pipeline.header import warnings_lock
 from pipeline.layers import CLOUD_CLASSES, PROVENANCE, PROVENANCE_COLOURS
-from pipeline.pictures import COLOURS, Picture, encode, stretch, true_colour
+from pipeline.pictures import Picture, encode, stretch, true_colour
 from pipeline.productview import ProductView
 from pipeline.viewlayers import LONGEST, ViewLayers
 from pipeline.viewsource import source_bands
@@ -49,6 +49,16 @@ _LARGEST = 8192
 """Pixels of a side beyond which a preview is none of ours."""
 _THUMBNAIL = 320
 _RGB = ("B04", "B03", "B02")
+# Viridis (Smith and van der Walt, CC0) without its dark quarter, which over a dark forest looks like a hole.
+_CERTAIN = (
+    (253, 231, 37),
+    (173, 220, 48),
+    (94, 201, 98),
+    (40, 174, 128),
+    (33, 145, 140),
+    (44, 114, 142),
+    (59, 82, 139),
+)
 
 
 @dataclass(frozen=True)
@@ -87,14 +97,14 @@ def view_pictures(view: ProductView, longest: int = LONGEST, *, layers: bool = T
     )
 
 
-def cover_shade(percent: int) -> Colour:
+def shade(percent: int) -> Colour:
     """Colour of a confidence from 0 to 100 %: the doubtful is bright, the certain dark.
 
-    >>> cover_shade(0), cover_shade(100)
-    ((252, 253, 191), (0, 0, 4))
+    >>> shade(0), shade(100)
+    ((253, 231, 37), (59, 82, 139))
     """
-    place = (1 - percent / 100) * (len(COLOURS) - 1)
-    red, green, blue = (round(float(np.interp(place, range(len(COLOURS)), COLOURS[:, i]))) for i in range(3))
+    place, stops = percent / 100 * (len(_CERTAIN) - 1), range(len(_CERTAIN))
+    red, green, blue = (round(float(np.interp(place, stops, [stop[i] for stop in _CERTAIN]))) for i in range(3))
     return red, green, blue
 
 
@@ -199,7 +209,7 @@ def _layer(name: str, values: NDArray[Any]) -> bytes:
     if values.dtype != np.uint8:
         raise InvalidScene(f"{name} is {values.dtype}, not uint8")
     if name == "confidence":
-        shades = {number + 1: cover_shade(round(100 * number / (STEPS - 1))) for number in range(STEPS)}
+        shades = {number + 1: shade(round(100 * number / (STEPS - 1))) for number in range(STEPS)}
         steps = np.minimum(values.astype(np.uint16) * STEPS // OBSERVED, STEPS - 1).astype(np.uint8) + 1
         return _palette(np.where(values < OBSERVED, steps, np.uint8(0)), shades)
     classes, colours = (PROVENANCE, OVER_PROVENANCE) if name == "provenance" else (CLOUD_CLASSES, OVER_CLOUDMASK)

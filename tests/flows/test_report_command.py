@@ -13,6 +13,7 @@ from pipeline.journal import Journal
 from pipeline.publish import published_items
 from pipeline.simulation.simulate import Simulated
 from tests.flows.conftest import Decloud, MadeScene, area_run
+from tests.pipeline.conftest import SECRET, TestBucket, bucket, s3_endpoint, s3_environment  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +121,30 @@ def test_journals_and_damaged_products_are_on_the_page(backfilled: Path, tmp_pat
     assert "B03.tif is missing: run again" in page
     assert "the catalogue did not answer &lt;b&gt;" in page
     assert "1 damaged, 1 done, 1 failed, 1 gone" in page
+
+
+@pytest.mark.parametrize("format_", ["cog", "zarr"])
+def test_a_bucket_gets_the_page_and_another_machine_makes_it_again(
+    bucket: TestBucket,  # noqa: F811
+    scene: MadeScene,
+    tmp_path: Path,
+    decloud: Decloud,
+    monkeypatch: pytest.MonkeyPatch,
+    format_: str,
+) -> None:
+    output = f"{bucket.url}/out"
+    ended = decloud(*scene.arguments(output, "--format", format_))
+    assert (ended.status, f"report: {output}/report.html" in ended.err) == (0, True), ended.err
+    first = bucket.get("out/report.html").decode()
+    assert "1 scene of 2023-08-10: 1 done." in first
+    assert SECRET not in first
+    monkeypatch.setenv("DECLOUD_SCRATCH", str(tmp_path / "elsewhere"))
+    assert decloud("report", output).out == f"{output}/report.html\n"
+    again = bucket.get("out/report.html").decode()
+    pictures = [page[page.index('id="pictures-0"') : page.index("use strict")] for page in (first, again)]
+    assert pictures[0] == pictures[1]
+    # Before and after are there either way; the layers of a Zarr store in a bucket are not, and the page says so.
+    assert '"before":"data:image/webp' in pictures[0]
+    assert ('"provenance":"data:image/png' in pictures[0]) == (format_ == "cog")
+    assert ("which this page does not read" in again) == (format_ == "zarr")
+    assert decloud("report", f"{bucket.url}/nothing").status == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from PIL import Image
 from rasterio.enums import Resampling
 
 from pipeline.errors import InvalidScene
+from pipeline.runseries import DateAxis
 from pipeline.survey import survey
 from pipeline.viewlayers import ViewLayers
-from pipeline.viewpictures import OVER_CLOUDMASK, OVER_PROVENANCE, cover_shade, view_pictures
+from pipeline.viewpictures import OVER_CLOUDMASK, OVER_PROVENANCE, shade, view_pictures
 from pipeline.viewseries import mean_ndvi, vegetation
 from tests.pipeline.made_run import made_layers, made_run_product
 
@@ -172,7 +174,21 @@ def test_colours_over_a_picture_stay_apart_for_colour_blind_eyes(colours) -> Non
 
 
 def test_the_shades_of_confidence_differ_in_lightness_alone_enough() -> None:
-    lightness = [
-        0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in (cover_shade(percent) for percent in range(0, 101, 5))
-    ]
-    assert (np.diff(lightness) < -4).all()
+    from skimage.color import rgb2lab
+
+    lightness = rgb2lab(np.array([shade(percent) for percent in range(0, 101, 10)]) / 255)[:, 0]
+    assert (np.diff(lightness) < -2.3).all()  # just visible
+
+
+@pytest.mark.parametrize("days", [1, 9, 40, 149, 151, 400, 3000])
+def test_a_date_axis_names_days_or_months_that_lie_on_it(days: int) -> None:
+    start = datetime(2023, 12, 20, 12, tzinfo=UTC)
+    axis = DateAxis("date", start.timestamp(), (start + timedelta(days=days)).timestamp())
+    ticks = axis.ticks()
+    assert 1 <= len(ticks) <= 8
+    assert all(0 <= axis.place(value) <= 1 for value, _ in ticks)
+    for value, label in ticks:
+        moment = datetime.fromtimestamp(value, UTC)
+        assert label == (f"{moment:%m-%d}" if days <= 150 else f"{moment:%Y-%m}")
+        assert moment.hour == 0
+        assert days <= 150 or moment.day == 1
