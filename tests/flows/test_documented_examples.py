@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -92,7 +93,7 @@ def products(folder: Path) -> Path:
 def test_the_examples_of_reading_a_product(products: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(products)
     (cog,), (store,) = (list(Path("out").glob(f"*/{name}")) for name in ("provenance.tif", "*.zarr"))
-    read, zarr, filtered, reflectance = (
+    read, zarr, filtered, reflectance, tabled = (
         block.text.replace("ITEM", store.stem if ".zarr" in block.text else cog.parent.name)
         for block in blocks("py", page="docs/products.md")
     )
@@ -101,6 +102,8 @@ def test_the_examples_of_reading_a_product(products: Path, monkeypatch: pytest.M
     names = run_code(filtered)
     assert 0 < int(names["seen"].red.count()) < int(names["likely"].red.count()) < 192 * 192
     assert 0 <= float(names["made_up"]) < 0.6
+    run_code(tabled)
+    assert sorted(geopandas.read_parquet("out.parquet")["id"]) == sorted([cog.parent.name, store.stem])
     red = run_code(reflectance)["red"]
     assert 0 < red.mean() < 1
 

@@ -1,7 +1,9 @@
-"""Products that other tools read: of the real tile 33TWL where the data is there, and of a simulated area with three grids."""
+"""Products that other tools read: of real scenes on one grid and on three where the data is there, and of a simulated area with three."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ import pystac
 import pytest
 import rasterio
 
-from catalogs import Query, SceneItem
+from catalogs import Query, SceneItem, open_sources
 from catalogs.search import search
 from pipeline import DecloudSettings, Product, decloud_scene
 from pipeline.simulation.simulate import SimulatedDate, simulate_area
@@ -32,7 +34,12 @@ class Made:
     def keys(self) -> dict[str, Path]:
         """Asset key -> the source's file, of everything that the product has from its source."""
         assets = [*self.source.bands.values(), *([self.source.scl] if self.source.scl else [])]
-        return {asset.key: Path(asset.href) for asset in assets}
+        return {asset.key: Path(asset.href) for asset in assets if asset.key in self.product.item["assets"]}
+
+    @property
+    def crs(self) -> rasterio.CRS:
+        with rasterio.open(next(iter(self.keys.values()))) as file:
+            return file.crs
 
     def source_item(self) -> pystac.Item:
         """The source's item, its grids as they are in its files: the samples of 33TWL were shrunk, and their items were not."""
@@ -102,7 +109,29 @@ def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Decloud
     return decloud
 
 
-@pytest.fixture(scope="session", params=["simulated", "real"])
+@pytest.fixture(scope="session")
+def real_grids(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Decloud:
+    """Declouds four bands of 29RKH on three grids, COGs, without a network; its item leads to the files on disk, as a local copy does."""
+    home = tmp_path_factory.mktemp("grids")
+    (path,) = (shared_data / "stac" / "sentinel2_29RKH").glob("*/*.json")
+    item = json.loads(path.read_text(encoding="utf-8"))
+    for asset in item["assets"].values():
+        local = path.parent / Path(asset["href"]).name
+        if local.is_file():
+            shutil.copy(local, home)
+            asset["href"] = f"./{local.name}"
+    there = home / path.name
+    there.write_text(json.dumps(item), encoding="utf-8")
+    (scene,) = open_sources([str(there)])
+
+    def decloud(kind: str) -> Made:
+        chosen = {"bands": ("B01", "B02", "B05", "B08"), "references": 0, "checkpoint": "identity", "format": kind}
+        return Made(scene, decloud_scene(scene, home / kind, DecloudSettings.model_validate(chosen)))
+
+    return decloud
+
+
+@pytest.fixture(scope="session", params=["simulated", "real", "real_grids"])
 def made(request: pytest.FixtureRequest) -> Made:
     """A product of COGs."""
     decloud: Decloud = request.getfixturevalue(request.param)

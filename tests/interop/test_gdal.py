@@ -49,7 +49,7 @@ def test_gdalinfo_sees_cogs_on_the_grid_that_the_item_states(made: Made) -> None
         assert found["size"] == asset.extra_fields["proj:shape"][::-1]
         left, width, _, top, _, height = found["geoTransform"]
         assert [width, 0, left, 0, height, top] == asset.extra_fields["proj:transform"]
-        assert found["stac"]["proj:epsg"] == 32633
+        assert found["stac"]["proj:epsg"] == made.crs.to_epsg()
 
 
 @pytest.mark.parametrize(("name", "classes", "colours"), LAYERS)

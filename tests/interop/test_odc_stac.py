@@ -27,7 +27,7 @@ def _beside() -> Iterator[None]:
 def test_what_was_there_loads_as_before(made: Made) -> None:
     """The same call on both items: the same variables on the same grid, of the same type, clear pixels equal."""
     source, product = made.source_item(), made.product_item()
-    assert len(made.grids()) == (3 if made.source.id.startswith("S2B_33UWP") else 1)
+    assert len(made.grids()) == (1 if made.source.tile == "33TWL" else 3)
     for shape, keys in made.grids().items():
         before, after = (odc.stac.load([item], bands=keys) for item in (source, product))
         assert after.odc.geobox == before.odc.geobox
@@ -41,7 +41,10 @@ def test_what_was_there_loads_as_before(made: Made) -> None:
             assert after[key].attrs == before[key].attrs, key
             np.testing.assert_array_equal(after[key].values[0][clear], before[key].values[0][clear])
         changed = [key for key in keys if not after[key].equals(before[key])]
-        assert changed == [key for key in keys if key != "scl"]
+        # The identity gives back what it sees, but for the rounding of means.
+        network = made.product.item["properties"]["declouder:model"]["name"] != "identity"
+        assert "scl" not in changed
+        assert not network or changed == [key for key in keys if key != "scl"]
 
 
 def test_layers_of_ours_come_along(made: Made) -> None:

@@ -27,7 +27,7 @@ CLASSES = {"provenance": (PROVENANCE, PROVENANCE_COLOURS), "cloudmask": (CLOUD_C
 def test_it_finds_every_raster_and_nothing_else(made: Made) -> None:
     with STACReader(str(made.product.path)) as reader:
         assert sorted(reader.assets) == sorted(made.raster_keys())
-        assert reader.crs == rasterio.CRS.from_epsg(32633)
+        assert reader.crs == made.crs
         with rasterio.open(made.product.folder / "provenance.tif") as file:
             assert tuple(reader.bounds) == pytest.approx(tuple(file.bounds))
 
@@ -36,7 +36,7 @@ def test_statistics_of_every_asset_are_those_of_its_pixels(made: Made) -> None:
     item = made.product_item()
     with STACReader(str(made.product.path)) as reader:
         for key in made.raster_keys():
-            (found,) = reader.statistics(assets=[key])[key].values()
+            (found,) = reader.statistics(assets=[key], max_size=None)[key].values()
             with rasterio.open(item.assets[key].get_absolute_href()) as file:
                 there = file.read(1, masked=True)
             assert (found.min, found.max, found.valid_pixels) == (there.min(), there.max(), there.count()), key
@@ -66,7 +66,8 @@ def test_classes_bring_their_colours(made: Made, name: str) -> None:
         image = reader.read()
     painted = np.asarray(Image.open(BytesIO(image.render(img_format="PNG", colormap=colormap))).convert("RGB"))
     for value in np.unique(image.data[0][image.data[0] > 0]):
-        assert {tuple(pixel) for pixel in painted[image.data[0] == value]} == {colours[value][:3]}
+        shown = painted[image.data[0] == value]
+        assert (shown == colours[value][:3]).all()
 
 
 def test_it_reads_a_zarr_store_as_it_reads_the_cog(stored: tuple[Made, Made]) -> None:
