@@ -51,12 +51,16 @@ def report(
 report.__doc__ = _HELP
 
 
-def write_report(folder: Path, pictures: int | None = None) -> Path:
-    """Write the page of a product folder and return its path. Raises InvalidSettings where there is nothing to report."""
+def write_report(folder: Path, pictures: int | None = None, *, anew: bool = True) -> Path:
+    """Write the page of a product folder and return its path; `anew`: pictures too that the page of an earlier run holds.
+
+    Raises InvalidSettings where there is nothing to report, ReadFailed and WriteFailed.
+    """
     from flows.state import FolderState, read_state
     from pipeline.errors import InvalidSettings
+    from pipeline.runentries import PICTURED
     from pipeline.runentry import SceneLine
-    from pipeline.runpage import PICTURED, write_run_page
+    from pipeline.runpage import write_run_page
     from pipeline.storage import storage_of
     from pipeline.survey import survey
 
@@ -68,13 +72,14 @@ def write_report(folder: Path, pictures: int | None = None) -> Path:
             raise
         state = FolderState((), ())
     lines = [SceneLine(one.scene, one.state, one.time, one.reason, one.product) for one in state.scenes]
-    return write_run_page(folder, lines, _notes(folder, state), pictured=PICTURED if pictures is None else pictures)
+    pictured = PICTURED if pictures is None else pictures
+    return write_run_page(folder, lines, _notes(folder, state), pictured=pictured, anew=anew)
 
 
 def report_after(folder: Path, *, quiet: bool) -> None:
     """The page at the end of a run. Products are there already: whatever goes wrong is told, and changes nothing of how the run ended."""
     try:
-        path = write_report(folder)
+        path = write_report(folder, anew=False)
     except Exception as error:  # noqa: BLE001 - a page must not turn a good run into a failed one, whatever is wrong with it
         reason = " ".join(str(error).split()) or type(error).__name__
         sys.stderr.write(

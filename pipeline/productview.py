@@ -92,6 +92,8 @@ class ProductView:
     """Band -> (scale, offset): reflectance = DN * scale + offset."""
     shape: tuple[int, int] | None = None
     """Rows and columns of the work grid."""
+    manifest: str = ""
+    """Checksum of the list of its files' checksums: the same text, the same files."""
     preview: str = ""
     """Path below `folder` of the picture before | after."""
 
@@ -163,6 +165,7 @@ def product_view(folder: Path, item: Mapping[str, Any]) -> ProductView:
         keys=keys,
         encodings=_encodings(assets, keys),
         shape=_shape(_mapping(assets.get("provenance")).get("proj:shape")),
+        manifest=_text(_mapping(assets.get("manifest")).get("file:checksum")),
         preview=preview or "",
     )
 

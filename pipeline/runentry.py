@@ -44,6 +44,8 @@ class RunEntry:
     vegetation: Vegetation | None = None
     problems: tuple[str, ...] = ()
     """What could not be shown of the product."""
+    longest: int = 0
+    """Pixels that the longer side of its pictures may have; 0 where the page holds none of it, because newer scenes have them."""
 
     @property
     def id(self) -> str:

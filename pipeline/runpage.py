@@ -10,8 +10,7 @@ import base64
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
@@ -20,27 +19,21 @@ from pathlib import Path
 from shapely.geometry.base import BaseGeometry
 
 from pipeline.address import address, output_url
-from pipeline.errors import InvalidSettings, PipelineError
+from pipeline.errors import InvalidSettings
 from pipeline.productview import ProductView
 from pipeline.report_data import script_json
-from pipeline.runentry import RunEntry, SceneLine, joined, percent
+from pipeline.runentries import PICTURED, run_entries
+from pipeline.runentry import RunEntry, SceneLine, percent
 from pipeline.runfacts import facts_list, glance, layer_keys, layer_tabs, lead
+from pipeline.runkept import kept_in, kept_script, pictures_script
 from pipeline.runmap import run_map
 from pipeline.runscenes import not_done_section, scene_section
 from pipeline.runseries import series_section
 from pipeline.sink import write_failed
 from pipeline.storage import storage_of
 from pipeline.survey import Survey, survey
-from pipeline.viewlayers import LONGEST
-from pipeline.viewpictures import ViewPictures, view_pictures
-from pipeline.viewseries import vegetation, why_no_ndvi
 
 REPORT = "report.html"
-PICTURED = 48
-"""Scenes of which a page holds pictures, the newest; of the others it holds numbers."""
-_FULL = 12
-"""Up to so many scenes have pictures of full size; beyond, smaller ones keep the page small enough to be opened and mailed."""
-_SMALLER = 640
 
 
 @dataclass(frozen=True)
@@ -61,18 +54,23 @@ def write_run_page(
     notes: RunNotes | None = None,
     *,
     pictured: int = PICTURED,
+    anew: bool = True,
     threads: int = 2,
 ) -> Path:
     """Write report.html of `output`, a folder or what stands for a bucket (which gets a copy); return its path.
 
     lines: how its scenes ended; products that no line tells of are shown all the same. pictured: scenes of which the page holds pictures.
+    anew: make all pictures anew; without it those of products that have not changed are taken from the page that is there.
     What cannot be shown is named on the page. Raises InvalidSettings where there is nothing to show, ReadFailed and WriteFailed.
     """
     found = survey(output)
     if not lines and not found.products and not found.strange:
         raise InvalidSettings(f"{address(output)}: holds no run and no product; name the --output of a run")
-    page = run_page(output, found, _entries(lines, found, pictured, threads), notes or RunNotes())
     path = output / REPORT
+    kept = {} if anew else kept_in(path)
+    page = run_page(
+        output, found, run_entries(lines, found, kept, pictured=pictured, threads=threads), notes or RunNotes()
+    )
     _write(path, page.encode(errors="xmlcharrefreplace"))
     if output_url(output) is not None:
         storage_of(output).keep(path)
@@ -95,7 +93,7 @@ def run_page(output: Path, found: Survey, entries: Sequence[RunEntry], notes: Ru
         ("scenes", "Scenes", bool(scenes)),
         ("facts", "How it was made", True),
     )
-    name = address(output).rstrip("/").rsplit("/", 1)[-1] or address(output)
+    name = address(output.absolute()).rsplit("/", 1)[-1] or address(output)
     parts = {
         "style-hash": _digest(style),
         "script-hash": _digest(script),
@@ -113,45 +111,13 @@ def run_page(output: Path, found: Survey, entries: Sequence[RunEntry], notes: Ru
         "tabs": layer_tabs(),
         "keys": layer_keys(),
         "data": script_json([_data(entry) for entry in seen]),
-        "pictures": "".join(_pictures(number, entry.pictures) for number, entry in enumerate(seen)),
+        "pictures": "".join(pictures_script(number, entry) for number, entry in enumerate(seen)),
+        "kept": kept_script(seen),
         "script": script,
     }
     # In one pass: what is put in is not looked at again, whatever it holds.
     pieces = _part("run.html").split("<!--")
     return pieces[0] + "".join(_filled(piece, parts) for piece in pieces[1:])
-
-
-def _entries(lines: Sequence[SceneLine], found: Survey, pictured: int, threads: int) -> list[RunEntry]:
-    """Every scene, with pictures of the newest `pictured` ones that have a product."""
-    pairs = joined(lines, found)
-    count = sum(view is not None for _, view in pairs)
-    longest = LONGEST if min(count, pictured) <= _FULL else _SMALLER
-    first = count - pictured
-    jobs: list[Callable[[], RunEntry]] = []
-    number = 0
-    for line, view in pairs:
-        jobs.append(_job(line, view, longest if number >= first else 0))
-        number += view is not None
-    # GDAL and Pillow let go of the interpreter while they decode and encode.
-    with ThreadPoolExecutor(max(1, threads), thread_name_prefix="report") as pool:
-        return list(pool.map(lambda job: job(), jobs))
-
-
-def _job(line: SceneLine, view: ProductView | None, longest: int) -> Callable[[], RunEntry]:
-    return lambda: RunEntry(line) if view is None else _entry(line, view, longest)
-
-
-def _entry(line: SceneLine, view: ProductView, longest: int) -> RunEntry:
-    pictures = view_pictures(view, longest) if longest else ViewPictures()
-    problems = [*pictures.problems] if longest else ["the page holds pictures of the newest scenes only"]
-    means, lacking = None, why_no_ndvi(view)
-    # Bands that are not there are no fault of the product; the chart says what it lacks.
-    if lacking is None:
-        try:
-            means = vegetation(view)
-        except PipelineError as error:
-            problems.append(str(error))
-    return RunEntry(line, view, pictures, means, tuple(dict.fromkeys(problems)))
 
 
 def _data(entry: RunEntry) -> dict[str, object]:
@@ -171,18 +137,6 @@ def _data(entry: RunEntry) -> dict[str, object]:
 
 def _facts(view: ProductView) -> str:
     return f"cloud and shadow {percent(view.cover_before)} before, {percent(view.cover_after)} after; {percent(view.made)} made up"
-
-
-def _pictures(number: int, pictures: ViewPictures) -> str:
-    shown = {"after": _uri(pictures.after, "webp")}
-    if pictures.before:
-        shown["before"] = _uri(pictures.before, "webp")
-    shown |= {name: _uri(blob, "png") for name, blob in pictures.layers.items()}
-    return f'<script type="application/json" id="pictures-{number}">{script_json(shown)}</script>\n'
-
-
-def _uri(blob: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(blob).decode('ascii')}"
 
 
 def _filled(piece: str, parts: Mapping[str, str]) -> str:

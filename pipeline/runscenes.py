@@ -115,7 +115,8 @@ def _warnings(entry: RunEntry) -> list[str]:
 def _look(entry: RunEntry) -> str:
     pictures = entry.pictures
     if not pictures.thumbnail:
-        return '<div class="nothing">no picture can be shown</div>'
+        words = "no picture can be shown" if entry.longest else "the page holds pictures of the newest scenes only"
+        return f'<div class="nothing">{words}</div>'
     source = base64.b64encode(pictures.thumbnail).decode("ascii")
     words = "before and after" if pictures.before else "after"
     image = f'<img alt="{escape(entry.title)}, {words}" loading="lazy" src="data:image/webp;base64,{source}">'

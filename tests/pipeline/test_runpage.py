@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from shapely.geometry import box
 
+from pipeline import runentries
 from pipeline.errors import InvalidSettings, WriteFailed
 from pipeline.runentry import RunEntry, SceneLine
 from pipeline.runmap import run_map
@@ -239,7 +241,7 @@ def test_markup_in_an_item_is_text(tmp_path: Path) -> None:
     page = Page(write_run_page(tmp_path, lines, RunNotes(problems=(HOSTILE,), facts={HOSTILE: HOSTILE})))
     assert page.text.count(HOSTILE) > 15
     kinds = [tag for tag, _ in page.tags]
-    assert kinds.count("script") == 2 + len(page.data())
+    assert kinds.count("script") == 3 + len(page.data())
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert [attributes for tag, attributes in page.tags if tag == "img" and attributes.get("src") == "x"] == []
 
@@ -267,7 +269,7 @@ def test_damaged_and_missing_rasters_are_told(tmp_path: Path) -> None:
 def test_zarr_products_have_the_same_pictures(tmp_path: Path) -> None:
     cog, zarr = made_run_product(tmp_path / "cog"), made_run_product(tmp_path / "zarr", format_="zarr")
     pages = [Page(write_run_page(folder.parent)) for folder in (cog, zarr)]
-    blobs = [re.findall(r'id="pictures-\d+">(.*?)</script>', page.html) for page in pages]
+    blobs = [pictures_of(page) for page in pages]
     assert len(blobs[0]) == 1
     assert blobs[0] == blobs[1]
 
@@ -285,6 +287,56 @@ def test_only_so_many_scenes_have_pictures(tmp_path: Path) -> None:
     assert [entry["id"] for entry in page.data()] == [folder.name for folder in folders[2:]]
     assert page.text.count("the page holds pictures of the newest scenes only") == 2
     assert all(folder.name in page.text for folder in folders)
+
+
+def test_a_page_after_a_run_takes_over_what_has_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = made_series(tmp_path)
+    write_run_page(tmp_path)
+    before = Page(tmp_path / "report.html")
+    # Files that only an own look would miss: what is taken over needs none of them.
+    for folder in (first, second):
+        (folder / "preview.png").unlink()
+    made = []
+    whole = runentries.view_pictures
+    monkeypatch.setattr(runentries, "view_pictures", lambda view, longest: made.append(view.id) or whole(view, longest))
+    new = made_run_product(tmp_path, "S2B_33TWL_20230820_0_L2A", day=10)
+    edited(
+        third,
+        {
+            "assets": json.loads((third / f"{third.name}.json").read_text())["assets"]
+            | {"manifest": {"href": "x", "file:checksum": "other"}}
+        },
+    )
+    lines = [SceneLine(second.name[:-11], "damaged", product=second.name)]
+    after = Page(write_run_page(tmp_path, lines, anew=False))
+    # The damaged one, the one with other files, and the new one.
+    assert set(made) == {second.name, third.name, new.name}
+    assert pictures_of(after)[0] == pictures_of(before)[0]
+    assert "preview.png cannot be shown" in after.text
+    assert after.text.count("preview.png cannot be shown") == 1
+    made.clear()
+    write_run_page(tmp_path, anew=True)
+    assert len(made) == 4
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        "",
+        "<html>",
+        '<script type="application/json" id="kept">[{"id": 1}]</script>',
+        '<script type="application/json" id="kept">{</script>',
+    ],
+)
+def test_an_earlier_page_of_another_kind_is_no_help_and_no_harm(tmp_path: Path, old: str) -> None:
+    made_run_product(tmp_path)
+    fresh = pictures_of(Page(write_run_page(tmp_path)))
+    (tmp_path / "report.html").write_text(old)
+    assert pictures_of(Page(write_run_page(tmp_path, anew=False))) == fresh
+
+
+def pictures_of(page: Page) -> list[str]:
+    return re.findall(r'id="pictures-\d+">(.*?)</script>', page.html)
 
 
 def test_a_product_of_few_bands_has_no_ndvi(tmp_path: Path) -> None:
@@ -338,3 +390,31 @@ def test_the_map_goes_across_the_180th_meridian(tmp_path: Path) -> None:
     assert min(numbers) >= 0
     assert max(numbers) <= 640
     assert "179° E" in html or "179° W" in html
+
+
+@pytest.mark.parametrize(
+    "skipped", [{"S2X": "too far away"}, [{"id": "S2X", "reason": "too far away"}]], ids=["mapping", "list"]
+)
+def test_why_other_dates_were_not_used_is_read_from_items_of_both_kinds(tmp_path: Path, skipped: object) -> None:
+    made_run_product(tmp_path, edit=lambda item: item["properties"].update({"declouder:references_skipped": skipped}))
+    assert "S2X: too far away" in Page(write_run_page(tmp_path)).text
+
+
+@pytest.mark.slow
+def test_five_real_dates_make_a_page_of_less_than_10_mb(shared_data: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for folder in sorted((shared_data / "stac" / "earth-search" / "sentinel-2-l2a").glob("S2*")):
+        layers = {}
+        for band in ("B02", "B03", "B04", "B08", "SCL"):
+            with rasterio.open(folder / f"{band}.tif") as dataset:
+                layers[band] = dataset.read(1)
+        scl = layers.pop("SCL")
+        cloudy, nodata = np.isin(scl, (3, 8, 9, 10)), layers["B04"] == 0
+        layers["provenance"] = np.select([nodata, cloudy], [0, 3], 1).astype(np.uint8)
+        layers["cloudmask"] = np.select([nodata, scl == 3, cloudy], [0, 4, 3], 1).astype(np.uint8)
+        # Noise packs worse than any confidence of a network.
+        layers["confidence"] = np.where(cloudy, rng.integers(0, 100, scl.shape), 100).astype(np.uint8)
+        made_run_product(tmp_path, folder.name, layers=layers)
+    page = write_run_page(tmp_path)
+    assert len(Page(page).data()) == 5
+    assert page.stat().st_size < 10_000_000

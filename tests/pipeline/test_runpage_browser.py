@@ -83,7 +83,7 @@ def test_it_opens_without_a_complaint_and_asks_for_nothing(browser: Browser, pag
 
 def test_markup_in_names_is_text(browser: Browser, page: Path, products: list[Path]) -> None:
     browser.open(page)
-    assert browser.value('document.querySelectorAll("script").length') == 2 + len(products)
+    assert browser.value('document.querySelectorAll("script").length') == 3 + len(products)
     listed = browser.value('[...document.querySelectorAll(".reasons th")].map((node) => node.textContent)')
     assert HOSTILE in listed
     assert complaints(browser) == []
