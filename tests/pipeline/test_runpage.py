@@ -246,6 +246,23 @@ def test_markup_in_an_item_is_text(tmp_path: Path) -> None:
     assert [attributes for tag, attributes in page.tags if tag == "img" and attributes.get("src") == "x"] == []
 
 
+def test_markup_in_the_names_of_folders_is_text(tmp_path: Path) -> None:
+    name = '"><img src=x onerror=alert(1)>&amp;'
+    output = tmp_path / "<b>out"
+    folder = made_run_product(output, edit=lambda item: item.update(id=name))
+    (folder / f"{folder.name}.json").rename(folder / f"{name}.json")
+    folder.rename(output / name)
+    strange = made_run_product(output, "S2B_33TWL_20230813_0_L2A", day=3)
+    (strange / f"{strange.name}.json").unlink()
+    strange.rename(output / f"half {name}")
+    page = Page(write_run_page(output))
+    assert "<b>out" in page.text
+    assert page.text.count(name) >= 2
+    assert [entry["id"] for entry in page.data()] == [name]
+    assert [attributes["id"] for tag, attributes in page.tags if tag == "article"] == [f"product-{name}"]
+    assert not any(attributes.get("src") == "x" for tag, attributes in page.tags if tag == "img")
+
+
 def test_a_damaged_preview_is_told_and_made_up_for(tmp_path: Path) -> None:
     folder = made_run_product(tmp_path)
     (folder / "preview.png").write_bytes((folder / "preview.png").read_bytes()[:300])
