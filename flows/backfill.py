@@ -11,6 +11,7 @@ import typer
 
 from flows import options
 from flows.interrupts import told
+from flows.report import report_after
 from pipeline.errors import InvalidSettings
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def backfill(
         request = _request(values | {"output": output, "overwrite": overwrite}, windows)
         summary = (_in_prefect if prefect else _directly)(request, quiet=quiet)
     _print(summary, as_json=json)
+    if any(line.scenes for line in summary.windows):
+        report_after(output, quiet=quiet)
     raise typer.Exit(1 if summary.failed else 0)
 
 

@@ -20,7 +20,7 @@ from types import FrameType
 
 import typer
 
-from flows import backfill, demo, evaluate, export, interrupts, pairs, plan, run, status, train_command
+from flows import backfill, demo, evaluate, export, interrupts, pairs, plan, report, run, status, train_command
 from flows.imports import unused_left_out
 from flows.warned import OneLineWarnings
 
@@ -41,6 +41,7 @@ app.command("run", no_args_is_help=True)(run.run)
 app.command("backfill", no_args_is_help=True)(backfill.backfill)
 app.command("export", no_args_is_help=True)(export.export)
 app.command("status", no_args_is_help=True)(status.status)
+app.command("report", no_args_is_help=True)(report.report)
 app.command("train", no_args_is_help=True)(train_command.train)
 app.command("evaluate", no_args_is_help=True)(evaluate.evaluate)
 

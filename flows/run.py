@@ -9,6 +9,7 @@ import typer
 
 from flows import options
 from flows.interrupts import told
+from flows.report import report_after
 from flows.watch import watcher
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from flows.selection import Selection
     from flows.summary import RunSummary
 
-_HELP = """Decloud scenes, and publish the products as a static STAC catalogue.
+_HELP = """Decloud scenes, and publish the products as a static STAC catalogue, with a page to look at: report.html.
 
 Examples:
 
@@ -47,6 +48,8 @@ def run(
         request = options.build_request(values | {"output": output, "sources": sources, "overwrite": overwrite})
         summary = (run_in_prefect if prefect else run_directly)(request, quiet=quiet)
     print_summary(summary, as_json=json)
+    if summary.scenes:
+        report_after(output, quiet=quiet)
     raise typer.Exit(1 if summary.failed else 0)
 
 

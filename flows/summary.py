@@ -138,13 +138,16 @@ def summarize(outcome: SceneOutcome, name: str) -> SceneSummary:
 def _unused(properties: Mapping[str, Any]) -> str:
     """Why a product was made without any of the other dates that there were.
 
-    >>> _unused({"declouder:references": [], "declouder:references_skipped": {"B": "cloudy where it is needed"}})
+    >>> skipped = [{"id": "B", "reason": "cloudy where it is needed"}]
+    >>> _unused({"declouder:references": [], "declouder:references_skipped": skipped})
     'no other date was used: B: cloudy where it is needed'
     """
-    skipped = properties.get("declouder:references_skipped") or {}
+    skipped = properties.get("declouder:references_skipped") or []
     if properties.get("declouder:references") or not skipped:
         return ""
-    return "no other date was used: " + "; ".join(f"{name}: {reason}" for name, reason in sorted(skipped.items()))
+    # Items of older products have a mapping, id -> reason.
+    entries = skipped.items() if isinstance(skipped, Mapping) else ((entry["id"], entry["reason"]) for entry in skipped)
+    return "no other date was used: " + "; ".join(f"{name}: {reason}" for name, reason in sorted(entries))
 
 
 def shares_shown(figures: Figures) -> dict[str, str]:

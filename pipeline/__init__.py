@@ -7,7 +7,13 @@ train     catalogs.places > pipeline.pairs (.gate) > catalogs.pairs > pipeline.c
 evaluate  srgan.checkpoint > pipeline.evaluation (srgan.metrics) > .report
 
 `decloud_scene` runs the first line for one scene; `pipeline.engine` is where it is written down. Of the second, `build_pairs` and
-`write_store` are this package's part.
+`write_store` are this package's part. In five lines, with a SAFE folder, a STAC item, a GeoTIFF or several:
+
+    from pathlib import Path
+    from catalogs import open_sources
+    from pipeline import decloud_scene
+    [scene] = open_sources(["S2B_MSIL2A_20230810T094549_N0509_R079_T33TWL_20230810T130104.SAFE"])
+    product = decloud_scene(scene, Path("out"))
 """
 
 from __future__ import annotations

@@ -103,7 +103,8 @@ def _properties(record: ProductRecord, source: Mapping[str, Any]) -> dict[str, A
             }
             for reference in record.references
         ],
-        "declouder:references_skipped": dict(record.skipped),
+        # A list: in a table of many items, a field called by an id would be a column for each of them.
+        "declouder:references_skipped": [{"id": name, "reason": reason} for name, reason in record.skipped.items()],
         "declouder:bands_left_out": dict(record.source.left_out),
         "declouder:seconds": {stage: round(value, 2) for stage, value in record.seconds.items()},
     }

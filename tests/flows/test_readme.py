@@ -1,156 +1,93 @@
-"""The README's commands: those that need only the simulated area are run as written, all others are parsed."""
+"""What README.md and docs/products.md say of products, against the products, and what stands where."""
 
 from __future__ import annotations
 
+import json
 import re
-import shlex
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from flows import run as run_command
-from flows.cli import main
+import pipeline
+from pipeline.layers import CLOUD_CLASSES, PROVENANCE
 from pipeline.simulation.simulate import Simulated
 from tests.flows.conftest import Decloud, area_run
+from tests.flows.documents import blocks, text_of
 
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+README = text_of("README.md")
+PRODUCTS = text_of("docs/products.md")
 
 
-COMMANDS = [shlex.split(line, comments=True) for block in blocks("sh") for line in block.splitlines() if line.strip()]
-DECLOUD = [command[1:] for command in COMMANDS if command[0] == "decloud"]
-OFFLINE = [
-    command
-    for command in DECLOUD
-    if (command[0] in ("run", "plan") and "demo/stac/catalog.json" in command and "--prefect" not in command)
-    or command[0] == "status"
-]
-
-
-def test_there_are_commands_of_every_kind() -> None:
-    assert {command[0] for command in COMMANDS} == {"make", "decloud"}
-    assert {command[0] for command in DECLOUD} == {
-        "demo",
-        "plan",
-        "run",
-        "status",
-        "backfill",
-        "pairs",
-        "train",
-        "export",
-        "evaluate",
-    }
-    assert len(OFFLINE) == 4
-
-
-def test_the_data_flow_stands_on_top() -> None:
+def test_the_data_flow_stands_on_top_and_is_one() -> None:
     assert re.match(r"# declouder\n\n```\ndecloud   catalogs\.search > ", README)
-    import pipeline
-
-    assert pipeline.__doc__ is not None
-    for line in re.search(r"```\n(.*?)```", README, re.DOTALL)[1].splitlines():  # type: ignore[index]
-        assert line in pipeline.__doc__.splitlines()
+    (first, *_), (architecture, *_) = (blocks("", page=page) for page in ("README.md", "docs/architecture.md"))
+    assert first.text == architecture.text
+    assert first.text.strip() in str(pipeline.__doc__)
 
 
-@pytest.mark.parametrize("command", [command[1] for command in COMMANDS if command[0] == "make"])
-def test_make_knows_its_targets(command: str) -> None:
-    assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+def test_what_it_is_one_picture_two_commands_five_uses() -> None:
+    """In this order, before anything else."""
+    (commands,) = re.findall(r"^```sh\n(.*?)^```$", README.split("## Five uses")[0], re.MULTILINE | re.DOTALL)
+    assert [line.split("  ")[0] for line in commands.splitlines()] == ["make demo", "make test"]
+    assert README.index("![") < README.index("```sh") < README.index("## Five uses")
+    uses = re.findall(r"^### (.+)$", README, re.MULTILINE)
+    assert uses == ["My own image", "An area on a schedule", "A backfill", "Train on my pairs", "Evaluate"]
+
+
+def table(text: str, name: str) -> dict[int, str]:
+    """Value -> class of the table whose first column is called `name`."""
+    rows = re.findall(rf"^\| {name} \|.*\n\|[-:| ]+\n((?:\|.*\n)+)", text, re.MULTILINE)[0]
+    return {int(value): label for value, label in re.findall(r"^\| (\d) \| (\w+)", rows, re.MULTILINE)}
+
+
+def test_tables_of_classes_are_those_of_the_layers() -> None:
+    assert table(README, "provenance") == table(PRODUCTS, "provenance") == dict(PROVENANCE)
+    assert table(PRODUCTS, "cloudmask") == dict(CLOUD_CLASSES)
 
 
 @pytest.fixture(scope="module")
-def folder(area: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where `decloud demo --output demo` has been."""
-    home = tmp_path_factory.mktemp("readme")
-    shutil.copytree(area.catalogue.parent, home / "demo" / "stac")
-    return home
+def made(area: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a product with a network."""
+    from flows.cli import main
+
+    output = tmp_path_factory.mktemp("readme") / "out"
+    wanted = ("--dates", "2023-07-13", "--bands", "B02,B04", "--tile", "256", "--checkpoint", "default")
+    assert main([str(argument) for argument in area_run(area, output, *wanted)]) == 0
+    (item,) = output.glob("S2*/*.json")
+    return item.parent
 
 
-def test_commands_that_need_only_the_demo_run_as_written(
-    folder: Path, decloud: Decloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(folder)
-    for command in OFFLINE:
-        ended = decloud(*command)
-        assert ended.status == 0, (command, ended.err)
-        assert "1 scene" in ended.out, command
-    assert len(list((folder / "out").glob("*/provenance.tif"))) == 1
-    assert len(list((folder / "out").glob("*/*.zarr"))) == 1
-
-
-def test_the_reading_example_runs_as_written(folder: Path, area: Simulated, decloud: Decloud) -> None:
-    files, store = blocks("py")
-    output = folder / "read" / "out"
-    for kind in ("cog", "zarr"):
-        wanted = ("--dates", "2023-07-13", "--bands", "B04,B11")
-        assert decloud(*area_run(area, output, *wanted, "--format", kind)).status == 0
-    (cog,), (zarr,) = (list(output.glob(f"*/{name}")) for name in ("provenance.tif", "*.zarr"))
-    code = (
-        files.replace("ITEM", cog.parent.name)
-        + "assert int(bands.provenance.max()) > 1\nassert len(bands.data_vars) == 2\n"
-        + store.replace("ITEM", zarr.stem)
-        + "print(bands.B04.shape, int(bands.provenance.max()))"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=output.parent, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.startswith("(192, 192) ")
-
-
-def test_what_the_tree_of_a_product_names_is_there(folder: Path, area: Simulated, decloud: Decloud) -> None:
-    output = folder / "tree"
-    assert decloud(*area_run(area, output, "--dates", "2023-07-13", "--bands", "B02")).status == 0
-    tree = README.split("## What you get")[1].split("```")[1]
-    (made,) = [path.parent for path in output.glob("*/provenance.tif")]
-    for name in (path.name for path in [*made.iterdir(), *output.glob(".*")]):
+def test_what_the_tree_of_a_product_names_is_there(made: Path) -> None:
+    tree = next(block.text for block in blocks("", page="docs/products.md") if "manifest" in block.text)
+    names = [path.name for path in [*made.iterdir(), *made.parent.glob(".*")]]
+    for name in names:
         known = name.replace(made.name, "<item-id>").replace("cloudmask.tif.", "*.").replace("provenance.tif.", "*.")
-        assert known in tree, name
-    assert sorted(path.name for path in output.glob(".*")) == [".cache", ".lock", ".staging"]
+        assert known in tree.replace("B12.tif", "B04.tif"), name
+    # Checksums are remembered of files that are not brand-new only.
+    assert {path.name for path in made.parent.glob(".*")} | {".cache"} == {".cache", ".lock", ".staging"}
+    short = next(block.text for block in blocks("", page="README.md") if "catalog.json" in block.text)
+    assert {line.split()[0] for line in short.splitlines()} <= {
+        line.split()[0].rstrip(",") for line in tree.splitlines()
+    } | {"out/runs/"}
 
 
-def test_the_python_example_runs_as_written(folder: Path) -> None:
-    (code,) = blocks("python")
-    ended = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert "'observed'" in ended.stdout
+def test_every_layer_and_property_is_described(made: Path) -> None:
+    item = json.loads((made / f"{made.name}.json").read_text(encoding="utf-8"))
+    own = {name for name in item["properties"] if name.startswith("declouder:")}
+    described = set(re.findall(r"`(declouder:\w+)`", PRODUCTS.split("## The item")[1].split("\nLinks lead")[0]))
+    assert own <= described
+    source = (Path(pipeline.__file__).parent / "stac_item.py").read_text(encoding="utf-8")
+    assert {name for name in described if f'"{name}"' not in source} == set()
+    layers = re.findall(r"^\| `(\w+)` \| uint8 \| (\d+|the)", PRODUCTS, re.MULTILINE)
+    for name, nodata in layers:
+        key = "scl" if name == "SCL" else name
+        (band,) = item["assets"][key]["raster:bands"]
+        assert (band["data_type"], band["nodata"]) == ("uint8", int(nodata)), name
 
 
-@pytest.mark.parametrize("command", DECLOUD, ids=" ".join)
-def test_every_command_is_understood(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(run_command, "run_directly", lambda request, **_: asked.append(request) or _stop())
-    monkeypatch.setattr(run_command, "run_in_prefect", lambda request, **_: asked.append(request) or _stop())
-    if command[0] == "run":
-        assert main(command) == 130
-        (request,) = asked
-        assert str(request.output) == "out"
-    else:
-        # What stands after --help is still parsed, and refused where it is unknown.
-        assert main([*command, "--help"]) == 0
-        assert main([command[0], "--no-such-option", *command[1:]]) == 2
-
-
-def _stop() -> None:
-    raise KeyboardInterrupt
-
-
-def test_the_table_of_classes_is_that_of_the_layer() -> None:
-    from pipeline.layers import PROVENANCE
-
-    table = dict(re.findall(r"^\| (\d) \| (\w+) \|", README, re.MULTILINE))
-    assert {int(value): name for value, name in table.items() if name != "wrong"} == dict(PROVENANCE)
-
-
-def test_the_picture_is_there_and_small() -> None:
-    for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
-        assert (ROOT / path).stat().st_size < 700_000
-
-
-def test_files_that_are_named_exist() -> None:
-    for path in re.findall(r"`((?:srgan|docs)/[\w./]+|\w+\.(?:md|yml|yaml|txt))`", README):
-        assert (ROOT / path).exists(), path
+def test_a_clean_run_shows_what_the_exit_status_table_says(area: Simulated, tmp_path: Path, decloud: Decloud) -> None:
+    statuses = [
+        int(value) for value in re.findall(r"^\| (\d+) \| (?:done|some|wrong|interrupted)", README, re.MULTILINE)
+    ]
+    assert statuses == [0, 1, 2, 130]
+    assert decloud(*area_run(area, tmp_path, "--bands", "B99")).status == 2

@@ -19,14 +19,15 @@ SIDE = 60
 """Pixels of the 10 m grid: 600 m."""
 
 
-def filled_safe(folder: Path, baseline: str) -> Path:
-    """An L2A product whose land has DN 1600 and whose one cloud DN 8000."""
+def filled_safe(folder: Path, baseline: str, side: int = SIDE) -> Path:
+    """An L2A product whose land has DN 1600 and whose one cloud, 200 m wide, DN 8000. `side`: pixels of 10 m."""
     safe = make_safe(folder, "L2A", baseline)
     for path in safe.rglob("*.jp2"):
         gsd = int(path.stem.rpartition("_")[2].rstrip("m"))
-        side = SIDE * 10 // gsd
-        cloud = np.zeros((side, side), bool)
-        cloud[side // 3 : 2 * side // 3, side // 3 : 2 * side // 3] = True
+        edge = side * 10 // gsd
+        cloud = np.zeros((edge, edge), bool)
+        middle = slice(edge // 3, edge // 3 + max(200 // gsd, 1))
+        cloud[middle, middle] = True
         if "_SCL_" in path.name:
             pixels = np.where(cloud, 9, 4).astype(np.uint8)
         else:

@@ -1,0 +1,135 @@
+"""`decloud report`: the HTML page of a product folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows import options
+from pipeline.address import output_path
+
+if TYPE_CHECKING:
+    from flows.state import FolderState
+    from pipeline.runpage import RunNotes
+
+_HELP = """Write report.html into a product folder: map, before / after, layers, numbers, time series, and what is not done.
+
+Example:
+
+  decloud report out
+
+One file without a network, which opens from disk. `run` and `backfill` write it at their end. Exit status: 0 the page is written,
+2 there is no such folder, or nothing in it to report.
+"""
+
+
+def report(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", parser=output_path, help="The --output of earlier runs.", show_default=False),
+    ],
+    pictures: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Scenes of which the page holds pictures, the newest.")
+    ] = 48,
+    json: options.Json = False,  # noqa: FBT002 - a flag of the command line
+    quiet: options.Quiet = False,  # noqa: FBT002
+    debug: options.Debug = False,  # noqa: FBT002, ARG001 - looked at by `main`
+) -> None:
+    """Replaced by `_HELP`."""
+    path = write_report(folder, pictures)
+    if json:
+        from flows.tables import print_json
+
+        print_json({"page": shown(path), "bytes": path.stat().st_size})
+    elif not quiet:
+        sys.stdout.write(f"{shown(path)}\n")
+
+
+report.__doc__ = _HELP
+
+
+def write_report(folder: Path, pictures: int | None = None, *, anew: bool = True) -> Path:
+    """Write the page of a product folder and return its path; `anew`: pictures too that the page of an earlier run holds.
+
+    Raises InvalidSettings where there is nothing to report, ReadFailed and WriteFailed.
+    """
+    from flows.state import FolderState, read_state
+    from pipeline.errors import InvalidSettings
+    from pipeline.runentries import PICTURED
+    from pipeline.runentry import SceneLine
+    from pipeline.runpage import write_run_page
+    from pipeline.storage import storage_of
+    from pipeline.survey import survey
+
+    try:
+        state = read_state(folder)
+    except InvalidSettings:
+        # Half a product is no product, but it is something to tell of.
+        if not storage_of(folder).bring() or not survey(folder).strange:
+            raise
+        state = FolderState((), ())
+    lines = [SceneLine(one.scene, one.state, one.time, one.reason, one.product) for one in state.scenes]
+    pictured = PICTURED if pictures is None else pictures
+    return write_run_page(folder, lines, _notes(folder, state), pictured=pictured, anew=anew)
+
+
+def report_after(folder: Path, *, quiet: bool) -> None:
+    """The page at the end of a run. Products are there already: whatever goes wrong is told, and changes nothing of how the run ended."""
+    try:
+        path = write_report(folder, anew=False)
+    except Exception as error:  # noqa: BLE001 - a page must not turn a good run into a failed one, whatever is wrong with it
+        reason = " ".join(str(error).split()) or type(error).__name__
+        sys.stderr.write(
+            f"warning: no report.html: {reason}; the products are not touched by that; try `decloud report`\n"
+        )
+        return
+    if not quiet:
+        sys.stderr.write(f"report: {shown(path)}\n")
+
+
+def shown(path: Path) -> str:
+    """The page as a person would open it."""
+    from pipeline.address import address
+
+    return address(path)
+
+
+def _notes(folder: Path, state: FolderState) -> RunNotes:
+    """What the records of runs and backfills say."""
+    from catalogs.aoi import parse_aoi
+    from catalogs.errors import CatalogError
+    from flows.record import read_record
+    from flows.request import AreaRequest
+    from pipeline.errors import PipelineError
+    from pipeline.runpage import RunNotes
+
+    problems = [
+        f"Window {window.window} of backfill {backfill.id}: {window.state}. {window.reason}".strip()
+        for backfill in state.backfills
+        for window in backfill.windows
+        if not window.good
+    ]
+    facts: dict[str, str] = {}
+    area = None
+    runs = sorted({scene.run for scene in state.scenes if scene.run})
+    for run in runs[-1:]:
+        try:
+            request = read_record(folder, run).request
+        except PipelineError:
+            break  # a record is a help, not a need
+        if isinstance(request, AreaRequest):
+            facts = {
+                "Catalogue": request.catalog,
+                "Area": str(request.aoi),
+                "Dates of the last run": str(request.dates),
+            }
+            try:
+                area = parse_aoi(request.aoi).geometry
+            except CatalogError as error:
+                problems.append(f"The area that was asked for is not on the map: {error}")
+    if runs:
+        facts["Runs"] = f"{len(runs)}, the last {runs[-1]}"
+    return RunNotes(area, tuple(problems), facts)

@@ -1,0 +1,309 @@
+"""`ProductView`: what a reader is shown of one product, taken from its item alone; no file is opened.
+
+Items are read as they are found: what is missing or no figure is left out, and what makes an item no product of this program is said.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+import shapely
+from shapely.geometry import box
+from shapely.geometry.base import BaseGeometry
+
+from catalogs.names import date_in, tile_in
+from pipeline.errors import InvalidScene
+from pipeline.product import software_version
+
+_RASTER = re.compile(r"(?:\./)?([^/]+)\.tif|(?:\./)?[^/]+\.zarr/[^/]+/([^/]+)")
+_SMALLEST = 1e-4
+"""Degrees, about 10 m: detail of an outline that no map shows."""
+
+
+@dataclass(frozen=True)
+class ReferenceView:
+    """Another date from which pixels were restored."""
+
+    id: str
+    days: float | None
+    """Its date minus that of the scene."""
+    share: float | None
+    """Share of the scene's cloudy pixels that are clear in it, 0..1."""
+    not_harmonised: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProductView:
+    """One product, as its item describes it."""
+
+    id: str
+    folder: Path
+    """Where its files are; below a folder of work where that stands for a bucket."""
+    scene: str
+    """Id of the source item."""
+    time: datetime | None
+    """Of acquisition, UTC."""
+    created: str = ""
+    """As the item has it; ISO 8601 sorts by itself."""
+    tile: str = ""
+    outline: BaseGeometry | None = field(default=None, repr=False)
+    """Longitude and latitude; None where the item has none that can be drawn."""
+    provenance: Mapping[str, float] = field(default_factory=dict)
+    """Class -> share of the pixels that are not nodata; `nodata` -> share of all; 0..1."""
+    mask: Mapping[str, float] = field(default_factory=dict)
+    """Class of the cloud mask -> share of the pixels that are not nodata, 0..1."""
+    cover_after: float | None = None
+    """Share that is still cloudy (left so, or refused), 0..1."""
+    claimed: float | None = None
+    """Cloud cover as the source's catalogue has it, 0..1."""
+    seam: float | None = None
+    confidence: Mapping[str, float] = field(default_factory=dict)
+    """Class of provenance -> mean confidence of its pixels, percent."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Stage -> seconds, in the order of the item, without `total`."""
+    total: float | None = None
+    limit: str = ""
+    """The stage that took the largest share of the wall time."""
+    model: str = ""
+    digest: str = ""
+    mask_method: str = ""
+    references: tuple[ReferenceView, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Other dates that were not used -> why."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Bands of the source that were not used -> why."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    software: str = ""
+    source: str = ""
+    """Path or URL of the source's item or file."""
+    rasters: Mapping[str, str] = field(default_factory=dict)
+    """Layer (`B04`, `provenance`) -> path below `folder`."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Layer -> key of its asset, which is that of the source for a band."""
+    encodings: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Band -> (scale, offset): reflectance = DN * scale + offset."""
+    shape: tuple[int, int] | None = None
+    """Rows and columns of the work grid."""
+    manifest: str = ""
+    """Checksum of the list of its files' checksums: the same text, the same files."""
+    preview: str = ""
+    """Path below `folder` of the picture before | after."""
+
+    @property
+    def cover_before(self) -> float | None:
+        """Share of the pixels that the mask calls cloud or shadow, 0..1."""
+        found = [self.mask[name] for name in ("thin", "thick", "shadow") if name in self.mask]
+        return min(sum(found), 1.0) if found else None
+
+    @property
+    def made(self) -> float | None:
+        """Share of the pixels of which at least a part was not seen on the date, 0..1."""
+        found = [self.provenance[name] for name in ("blended", "restored", "generated") if name in self.provenance]
+        return min(sum(found), 1.0) if found else None
+
+    @property
+    def left_cloudy(self) -> float | None:
+        """Share of the pixels that are cloudy and were left so on request, 0..1."""
+        if self.cover_after is None:
+            return None
+        return max(self.cover_after - self.provenance.get("refused", 0.0), 0.0)
+
+
+def product_view(folder: Path, item: Mapping[str, Any]) -> ProductView:
+    """The view of the product whose (complete) item is `item`.
+
+    Raises InvalidScene for an item that is no product of this program, or one of a later version.
+    """
+    name, properties = str(item["id"]), _mapping(item.get("properties"))
+    software = _text(_mapping(properties.get("processing:software")).get("declouder"))
+    scene = _text(properties.get("declouder:source"))
+    if not software or not scene:
+        raise InvalidScene(
+            f"{name}: an item of another program: it names neither declouder nor a source scene; move it away"
+        )
+    _check_version(software, name)
+    assets = {key: asset for key, asset in item["assets"].items() if isinstance(asset, Mapping)}
+    rasters, keys = _rasters(assets)
+    seconds = _numbers(properties.get("declouder:seconds"), high=math.inf)
+    model = _mapping(properties.get("declouder:model"))
+    preview = _below(_text(_mapping(assets.get("preview")).get("href")))
+    return ProductView(
+        id=name,
+        folder=folder,
+        scene=scene,
+        time=_moment(properties.get("datetime") or properties.get("start_datetime")) or date_in(scene),
+        created=_text(properties.get("created")),
+        tile=tile_in(_text(properties.get("grid:code")).removeprefix("MGRS-")) or tile_in(scene) or "",
+        outline=_outline(item),
+        provenance=_numbers(properties.get("declouder:provenance")),
+        mask=_numbers(properties.get("declouder:mask")),
+        cover_after=_share(properties.get("eo:cloud_cover")),
+        claimed=_share(properties.get("declouder:source_cloud_cover")),
+        seam=_number(properties.get("declouder:seam_score")),
+        confidence=_numbers(properties.get("declouder:confidence"), high=100.0),
+        seconds={stage: value for stage, value in seconds.items() if stage != "total"},
+        total=seconds.get("total"),
+        limit=_text(properties.get("declouder:limit")),
+        model=_text(model.get("name")),
+        digest=_text(model.get("sha256")),
+        mask_method=_text(properties.get("declouder:mask_method")),
+        references=_references(properties.get("declouder:references")),
+        skipped=_reasons(properties.get("declouder:references_skipped")),
+        left_out=_texts(properties.get("declouder:bands_left_out")),
+        settings=_mapping(properties.get("declouder:settings")),
+        software=software,
+        source=_source(item.get("links")),
+        rasters=rasters,
+        keys=keys,
+        encodings=_encodings(assets, keys),
+        shape=_shape(_mapping(assets.get("provenance")).get("proj:shape")),
+        manifest=_text(_mapping(assets.get("manifest")).get("file:checksum")),
+        preview=preview or "",
+    )
+
+
+def _check_version(version: str, name: str) -> None:
+    """Of a later major version nothing is known."""
+    ours = software_version()
+    with suppress(ValueError):
+        if int(version.split(".")[0]) <= int(ours.split(".")[0]):
+            return
+    raise InvalidScene(f"{name}: made by declouder {version}, this is {ours}: update declouder to see it")
+
+
+def _rasters(assets: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
+    """Layer -> path below the folder, and layer -> key."""
+    rasters, keys = {}, {}
+    for key, asset in assets.items():
+        path = _below(_text(asset.get("href")))
+        match = _RASTER.fullmatch(path) if path else None
+        if path and match:
+            name = match[1] or match[2]
+            rasters[name], keys[name] = path, key
+    return rasters, keys
+
+
+def _below(href: str) -> str | None:
+    """The path below the product's folder that a relative href names; None for anything else."""
+    path = PurePosixPath(unquote(href))
+    if not href or "://" in href or path.is_absolute() or ".." in path.parts or "\0" in str(path):
+        return None
+    return str(path)
+
+
+def _encodings(assets: Mapping[str, Mapping[str, Any]], keys: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    found = {}
+    for layer, key in keys.items():
+        said = _mapping(assets[key].get("declouder:reflectance"))
+        scale, offset = _number(said.get("scale")), _number(said.get("offset"))
+        if scale is not None and scale > 0 and offset is not None:
+            found[layer] = (scale, offset)
+    return found
+
+
+def _outline(item: Mapping[str, Any]) -> BaseGeometry | None:
+    """The item's geometry, else its box; in one piece across the 180th meridian if the two halves say so themselves."""
+    outline = None
+    with suppress(shapely.errors.ShapelyError, AttributeError, KeyError, TypeError, ValueError, IndexError):
+        outline = shapely.force_2d(shapely.geometry.shape(item["geometry"]))
+    if outline is None or not _drawable(outline):
+        outline = None
+        with suppress(TypeError, ValueError, KeyError):
+            west, south, east, north = (float(value) for value in item["bbox"])
+            outline = box(west, south, east, north)
+    if outline is None or not _drawable(outline):
+        return None
+    return shapely.simplify(outline, _SMALLEST)
+
+
+def _drawable(outline: BaseGeometry) -> bool:
+    if outline.is_empty or outline.geom_type not in ("Polygon", "MultiPolygon"):
+        return False
+    west, south, east, north = outline.bounds
+    return -180 <= west < east <= 360 and -90 <= south < north <= 90
+
+
+def _references(said: object) -> tuple[ReferenceView, ...]:
+    entries = [entry for entry in said if isinstance(entry, Mapping)] if isinstance(said, list) else []
+    return tuple(
+        ReferenceView(
+            _text(entry.get("id")),
+            _number(entry.get("days")),
+            _share(entry.get("share"), percent=False),
+            _names(entry.get("not_harmonised")),
+        )
+        for entry in entries
+    )
+
+
+def _source(links: object) -> str:
+    """The first thing that the product says it is derived from."""
+    for link in links if isinstance(links, list) else []:
+        if isinstance(link, Mapping) and link.get("rel") == "derived_from":
+            return _text(link.get("href"))
+    return ""
+
+
+def _moment(value: object) -> datetime | None:
+    with suppress(ValueError, OverflowError):
+        moment = datetime.fromisoformat(_text(value))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    return None
+
+
+def _shape(value: object) -> tuple[int, int] | None:
+    if isinstance(value, Sequence) and len(value) == 2 and all(isinstance(size, int) and size > 0 for size in value):
+        return int(value[0]), int(value[1])
+    return None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {str(name): str(text) for name, text in _mapping(value).items()}
+
+
+def _reasons(value: object) -> dict[str, str]:
+    """Id -> reason; products of older versions have just that, later ones a list of both."""
+    if not isinstance(value, list):
+        return _texts(value)
+    return {
+        str(entry["id"]): _text(entry.get("reason")) for entry in value if isinstance(entry, Mapping) and "id" in entry
+    }
+
+
+def _names(value: object) -> tuple[str, ...]:
+    return tuple(str(name) for name in value) if isinstance(value, list) else ()
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 1e15 else None  # neither NaN nor infinity
+
+
+def _numbers(value: object, high: float = 1.0) -> dict[str, float]:
+    """Name -> number from 0 to `high`; others are left out."""
+    found = {str(name): _number(number) for name, number in _mapping(value).items()}
+    return {name: number for name, number in found.items() if number is not None and 0 <= number <= high}
+
+
+def _share(value: object, *, percent: bool = True) -> float | None:
+    number = _number(value)
+    if number is None or not 0 <= number <= (100 if percent else 1):
+        return None
+    return number / 100 if percent else number
