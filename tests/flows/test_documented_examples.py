@@ -51,7 +51,7 @@ def test_the_library_in_five_lines() -> None:
     product = run_code(example)["product"]
     assert product.path.is_file()
     assert 0 < product.provenance["observed"] < 1
-    assert "\n".join(f"    {line}" for line in example.splitlines()) in str(pipeline.__doc__)
+    assert "\n".join(f"    {line}" for line in example.splitlines() if line) in str(pipeline.__doc__)
 
 
 def test_the_library_is_typed_and_described() -> None:
