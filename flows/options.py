@@ -223,13 +223,14 @@ def build_request(values: Mapping[str, Any]) -> AreaRequest | SceneRequest:
     """
     # Pydantic's models are made when this is imported; a help page does without.
     from flows.lookback import absolute_dates
-    from flows.request import PRECISE_WORKERS, make_request
+    from flows.request import make_request
+    from pipeline.settings import BF16_OR_DASK
 
     sources, catalog = values.get("sources") or [], values.get("catalog")
     if sources and catalog:
         raise InvalidSettings("give SOURCE or --catalog, not both")
     if values.get("precision") == "bf16" and values.get("dask"):
-        raise InvalidSettings(f"--precision bf16: {PRECISE_WORKERS}")
+        raise InvalidSettings(BF16_OR_DASK)
     if not sources and not catalog:
         raise InvalidSettings("nothing to do: give a SOURCE, or --catalog with --aoi and --dates")
     bands = _split(values["bands"]) if values.get("bands") is not None else None

@@ -80,6 +80,10 @@ def report_after(folder: Path, *, quiet: bool) -> None:
     """The page at the end of a run. Products are there already: whatever goes wrong is told, and changes nothing of how the run ended."""
     try:
         path = write_report(folder, anew=False)
+    except KeyboardInterrupt:
+        # Everything is published: who is tired of waiting for the page has not stopped the run.
+        sys.stderr.write("warning: no report.html: interrupted; the products are complete; try `decloud report`\n")
+        return
     except Exception as error:  # noqa: BLE001 - a page must not turn a good run into a failed one, whatever is wrong with it
         reason = " ".join(str(error).split()) or type(error).__name__
         sys.stderr.write(

@@ -30,14 +30,12 @@ from flows.lookback import absolute_dates
 from pipeline.address import address, output_path
 from pipeline.errors import InvalidSettings
 from pipeline.hrefs import without_credentials
-from pipeline.settings import DecloudSettings, Resources, parse_bytes
+from pipeline.settings import BF16_OR_DASK, DecloudSettings, Resources, parse_bytes
 
 if TYPE_CHECKING:
     from pipeline.refresh import Redo
 
 _NAMED_CHECKPOINTS = ("default", "identity")
-PRECISE_WORKERS = "not with --dask, whose workers compute in fp32; use one of the two"
-"""Why there is no bf16 on a cluster."""
 NAMED_MASKS = ("auto", "scl", "s2cloudless", "csmask")
 
 
@@ -94,7 +92,7 @@ class Request(BaseModel):
         """Else a run would find out when its masks are made. Settings that are wrong themselves are not there."""
         settings = info.data.get("settings")
         if settings is not None and settings.precision == "bf16" and resources.dask:
-            raise ValueError(f"--precision bf16: {PRECISE_WORKERS}")
+            raise ValueError(BF16_OR_DASK)
         return resources
 
     def located(self) -> Self:

@@ -74,6 +74,7 @@ status.__doc__ = _HELP
 def _retry(folder: Path, state: FolderState, *, quiet: bool) -> None:
     """Run what failed again, each scene with the parameters of the run that it was in last."""
     from flows.record import read_record
+    from flows.report import report_after
     from flows.run import run_directly
 
     if not state.retried:
@@ -88,6 +89,8 @@ def _retry(folder: Path, state: FolderState, *, quiet: bool) -> None:
             )
         with told(folder):
             run_directly(request.model_copy(update={"only": scenes}), quiet=quiet)
+    if state.retried:
+        report_after(folder, quiet=quiet)
 
 
 def _print_times(state: FolderState) -> None:

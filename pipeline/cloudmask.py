@@ -90,7 +90,9 @@ def make_cloud_mask(
     hint = _hint(scene, source) if _has_data(scene) else None
     classes = _raw_classes(scene, source, hint, block, threads)
     if not classes.any():
-        raise InvalidScene(f"{scene.id}: no valid pixel, every band is nodata everywhere")
+        raise InvalidScene(
+            f"{scene.id}: no valid pixel, every band is nodata everywhere: leave the scene out, or check its files"
+        )
     note = "" if source.own_shadows else _add_shadows(scene, classes, block, threads)
     if not source.final:
         _grow(classes, effective_radius(grow_m, scene.pixel_size), scene.pixel_size, block, threads)

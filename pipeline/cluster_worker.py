@@ -7,10 +7,8 @@ once to each worker process: sent along with every task, they cost three to four
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import signal
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -24,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from distributed import WorkerPlugin, get_worker
 
+from pipeline.allocator import keep_between_tiles
 from pipeline.checkpoints import IDENTITY, checkpoint_digest
 from pipeline.errors import DeviceFailed, InvalidSettings, WriteFailed
 from pipeline.inference import Restorer, TileInput, open_restorer
@@ -32,11 +31,6 @@ GPU = "GPU"
 """Resource that workers with a GPU offer: `dask worker --resources GPU=1`."""
 PART = 4
 """Tiles of a part at most where the network does not ask for more: a second or two of a core's work, and a GPU's pass."""
-_LARGE, _SPARE = 32 * 2**20, 256 * 2**20
-"""Bytes from which an allocation is the system's own business, and of free memory that a process keeps for the next tile. Dask
-starts its workers so that they give everything beyond 64 KiB back at once: each layer's memory was then asked for anew, which
-doubled the time of a tile."""
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KEPT = 2
 """Networks that a process holds at most."""
 _restorers: OrderedDict[Recipe, Restorer] = OrderedDict()
@@ -153,20 +147,12 @@ def _forget(recipe: Recipe, failed: Restorer) -> None:
 
 
 def _opened(recipe: Recipe) -> Restorer:
-    _keep_memory()
+    keep_between_tiles()
     worker = get_worker()
     if recipe.software is not None and recipe.software != software():
         raise WorkerDiffers(differs(worker.address, str(software()), str(recipe.software)))
     device = _device(recipe, worker.name)
     return open_restorer(_found(recipe, worker), recipe.bands, device, worker.state.nthreads, PART)
-
-
-def _keep_memory() -> None:
-    """Let the allocator keep memory between tiles, where it is glibc's."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGE)
-        mallopt(_M_TRIM_THRESHOLD, _SPARE)
 
 
 def differs(address: str, own: str | None, asked: str) -> str:

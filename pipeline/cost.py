@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COMPOSE = 2.0e-8
 """Seconds of a core for each pixel and band of the tiles that the network sees: their input, the sum of its answers, the result. As all
-constants here measured on two cores with `benchmarks/full_scene.py`, 4096 x 4096 pixels, four bands, identity."""
+constants here measured on two cores on a made scene of 4096 x 4096 pixels, four bands, identity."""
 WRITE = 1.2e-8
 """Seconds of a core for each pixel and layer that is assembled and handed to the files."""
 ENCODE = 2.5e-8

@@ -20,7 +20,7 @@ from pipeline.pace import library_seconds, network_pace, slowness, source_pace
 from pipeline.prepare import Prepared, make_job, prepare, refuse_if_made_up
 from pipeline.refresh import Redo, kept_product
 from pipeline.scene import Scene, open_scene
-from pipeline.settings import DecloudSettings, Resources
+from pipeline.settings import BF16_OR_DASK, DecloudSettings, Resources
 from srgan.errors import ModelError
 
 if TYPE_CHECKING:
@@ -153,9 +153,7 @@ def _cost(
     if plan.count and settings.checkpoint != IDENTITY:
         abreast = _tiles_at_once(scene, work.references, settings, resources)
         if settings.precision == "bf16" and resources.dask:
-            raise InvalidSettings(
-                "--precision bf16: not with --dask, whose workers compute in fp32; use one of the two"
-            )
+            raise InvalidSettings(BF16_OR_DASK)
         network = network_pace(
             settings.checkpoint, bands, work.references, settings.tile, resources.device, abreast,
             bf16=settings.precision == "bf16",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import InvalidSettings, WriteFailed
+from pipeline.settings import BF16_OR_DASK
 from pipeline.tiling import Tile
 from pipeline.window import Window
 
@@ -80,7 +81,7 @@ def check_precision(settings: DecloudSettings, restorer: Restorer, job: SceneJob
     from pipeline.inference import TorchRestorer
 
     if not isinstance(restorer, TorchRestorer):
-        raise InvalidSettings("--precision bf16: not with --dask, whose workers compute in fp32; use one of the two")
+        raise InvalidSettings(BF16_OR_DASK)
     restorer.require_bf16()
     found = compared(restorer, job)
     restorer.checked = found

@@ -19,6 +19,8 @@ import shapely
 from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
+from catalogs.errors import CatalogError
+from catalogs.footprint import geometry_of
 from catalogs.names import date_in, tile_in
 from pipeline.errors import InvalidScene
 from pipeline.product import software_version
@@ -26,6 +28,8 @@ from pipeline.product import software_version
 _RASTER = re.compile(r"(?:\./)?([^/]+)\.tif|(?:\./)?[^/]+\.zarr/[^/]+/([^/]+)")
 _SMALLEST = 1e-4
 """Degrees, about 10 m: detail of an outline that no map shows."""
+
+_EARLIEST, _LATEST = 1970, 2200
 
 
 @dataclass(frozen=True)
@@ -212,8 +216,8 @@ def _encodings(assets: Mapping[str, Mapping[str, Any]], keys: Mapping[str, str])
 def _outline(item: Mapping[str, Any]) -> BaseGeometry | None:
     """The item's geometry, else its box; in one piece across the 180th meridian if the two halves say so themselves."""
     outline = None
-    with suppress(shapely.errors.ShapelyError, AttributeError, KeyError, TypeError, ValueError, IndexError):
-        outline = shapely.force_2d(shapely.geometry.shape(item["geometry"]))
+    with suppress(CatalogError, KeyError):
+        outline = geometry_of(item["geometry"], "item")
     if outline is None or not _drawable(outline):
         outline = None
         with suppress(TypeError, ValueError, KeyError):
@@ -255,7 +259,9 @@ def _source(links: object) -> str:
 def _moment(value: object) -> datetime | None:
     with suppress(ValueError, OverflowError):
         moment = datetime.fromisoformat(_text(value))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        # Beyond these a date is a slip, and axes and calendars end.
+        if _EARLIEST <= moment.year < _LATEST:
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     return None
 
 

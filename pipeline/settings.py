@@ -13,6 +13,9 @@ from pipeline.devices import is_device
 from pipeline.errors import InvalidSettings
 from pipeline.growth import GROW
 
+BF16_OR_DASK = "--precision bf16: not with --dask, whose workers compute in fp32; use one of the two"
+"""Why a precision and a cluster cannot be asked for together."""
+
 
 class DecloudSettings(BaseModel):
     """Parameters of `decloud_scene`. Frozen, unknown names refused, so that it can be hashed into a run key.

@@ -20,7 +20,9 @@ from pipeline.errors import WriteFailed
 from pipeline.npz import read_arrays
 
 _blocks = logging.getLogger("declouder.blocks")
-"""Told of every block that is done; outside our packages' loggers, as it comes from threads that know of no run."""
+_blocks.propagate = False
+"""Told of every block that is done, for whoever listens to it: outside our packages' loggers, as it comes from threads that know of no run,
+and apart from the root's, whose console would say it a second time."""
 
 
 @dataclass(frozen=True)
