@@ -12,8 +12,8 @@ from flows import options
 from pipeline.address import output_path
 
 if TYPE_CHECKING:
-    from flows.state import FolderState
     from pipeline.runpage import RunNotes
+    from pipeline.survey import Survey
 
 _HELP = """Write report.html into a product folder: map, before / after, layers, numbers, time series, and what is not done.
 
@@ -56,24 +56,15 @@ def write_report(folder: Path, pictures: int | None = None, *, anew: bool = True
 
     Raises InvalidSettings where there is nothing to report, ReadFailed and WriteFailed.
     """
-    from flows.state import FolderState, read_state
-    from pipeline.errors import InvalidSettings
     from pipeline.runentries import PICTURED
-    from pipeline.runentry import SceneLine
     from pipeline.runpage import write_run_page
     from pipeline.storage import storage_of
-    from pipeline.survey import survey
 
-    try:
-        state = read_state(folder)
-    except InvalidSettings:
-        # Half a product is no product, but it is something to tell of.
-        if not storage_of(folder).bring() or not survey(folder).strange:
-            raise
-        state = FolderState((), ())
-    lines = [SceneLine(one.scene, one.state, one.time, one.reason, one.product) for one in state.scenes]
+    storage = storage_of(folder)
+    storage.check()
+    storage.bring()
     pictured = PICTURED if pictures is None else pictures
-    return write_run_page(folder, lines, _notes(folder, state), pictured=pictured, anew=anew)
+    return write_run_page(folder, lambda found: _notes(folder, found), pictured=pictured, anew=anew)
 
 
 def report_after(folder: Path, *, quiet: bool) -> None:
@@ -101,15 +92,24 @@ def shown(path: Path) -> str:
     return address(path)
 
 
-def _notes(folder: Path, state: FolderState) -> RunNotes:
-    """What the records of runs and backfills say."""
+def _notes(folder: Path, found: Survey) -> RunNotes:
+    """What the journals, and the records of runs and backfills, say."""
     from catalogs.aoi import parse_aoi
     from catalogs.errors import CatalogError
     from flows.record import read_record
     from flows.request import AreaRequest
+    from flows.state import state_of
     from pipeline.errors import PipelineError
+    from pipeline.runentry import SceneLine
     from pipeline.runpage import RunNotes
 
+    state = state_of(folder, found.items)
+    lines = tuple(
+        SceneLine(one.scene, one.state, one.time, one.reason, one.product)
+        for one in state.scenes
+        # A folder that no journal tells of and that is no product of ours is none of our scenes.
+        if one.time or one.product not in found.strange
+    )
     problems = [
         f"Window {window.window} of backfill {backfill.id}: {window.state}. {window.reason}".strip()
         for backfill in state.backfills
@@ -136,4 +136,4 @@ def _notes(folder: Path, state: FolderState) -> RunNotes:
                 problems.append(f"The area that was asked for is not on the map: {error}")
     if runs:
         facts["Runs"] = f"{len(runs)}, the last {runs[-1]}"
-    return RunNotes(area, tuple(problems), facts)
+    return RunNotes(lines, area, tuple(problems), facts)

@@ -13,6 +13,7 @@ from pipeline.address import address, output_url
 from pipeline.checksums import incomplete
 from pipeline.errors import InvalidSettings
 from pipeline.folders import STAGING
+from pipeline.items import Items, read_items
 from pipeline.journal import GOOD, Entry, latest
 from pipeline.storage import storage_of
 
@@ -23,7 +24,9 @@ class SceneState:
 
     scene: str
     state: str
-    """As in the journal; `gone` where the journal says done and the product is no longer there, `damaged` where files of it are not."""
+    """As in the journal; `gone` where the journal says done and the product is no longer there, `damaged` where files of it are not,
+    or its item cannot be read.
+    """
     time: str
     """UTC, ISO 8601; empty where there is no journal."""
     reason: str = ""
@@ -112,20 +115,25 @@ class FolderState:
 
 
 def read_state(output: Path) -> FolderState:
-    """Look at a product folder. Raises InvalidSettings where it is none."""
-    storage = storage_of(output)
-    if not storage.bring():
+    """Look at a product folder. Raises InvalidSettings where it is none, ReadFailed where it cannot be looked at."""
+    if not storage_of(output).bring():
         raise InvalidSettings(f"{address(output)}: no such folder; name the --output of a run")
-    journal = latest(output)
-    items = {name: item for name in storage.names() if (item := storage.read_item(name)) is not None}
-    published = set(items)
-    kept = ledgers(output)
-    if not journal and not published and not kept:
+    items = read_items(output)
+    state = state_of(output, items)
+    if not state.scenes and not state.backfills:
         raise InvalidSettings(f"{address(output)}: holds no run and no product; name the --output of a run")
-    scenes = [_state(entry, published) for entry in journal.values()]
+    return state
+
+
+def state_of(output: Path, found: Items) -> FolderState:
+    """What the journals and the items `found` in a folder say; journals of other machines must be there already."""
+    journal, items, kept = latest(output), found.complete, ledgers(output)
+    published = set(items)
+    scenes = [_state(entry, found) for entry in journal.values()]
     known = {entry.product for entry in journal.values()}
     # Products of earlier runs with other parameters, or whose journal was removed.
     scenes += [SceneState(name, "done", "", product=name) for name in sorted(published - known)]
+    scenes += [SceneState(name, "damaged", "", why, name) for name, why in found.unread.items() if name not in known]
     staged = output / STAGING
     unfinished = tuple(sorted(entry.name for entry in staged.iterdir() if entry.is_dir())) if staged.is_dir() else ()
     if output_url(output) is None:
@@ -182,10 +190,10 @@ def _timed(scene: SceneState, items: Mapping[str, Mapping[str, Any]]) -> SceneSt
     return replace(scene, times=StageTimes.of(properties)) if isinstance(properties, Mapping) else scene
 
 
-def _state(entry: Entry, published: set[str]) -> SceneState:
+def _state(entry: Entry, found: Items) -> SceneState:
     state = SceneState(entry.scene, entry.state, entry.time, entry.reason, entry.product, entry.run)
-    if state.good and entry.product not in published:
-        return SceneState(
-            entry.scene, "gone", entry.time, "its product is not there any more; run again", entry.product, entry.run
-        )
-    return state
+    if not state.good or entry.product in found.complete:
+        return state
+    if entry.product in found.unread:
+        return replace(state, state="damaged", reason=found.unread[entry.product])
+    return replace(state, state="gone", reason="its product is not there any more; run again")

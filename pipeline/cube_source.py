@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +25,7 @@ from pipeline.cube_record import MemberRecord, make_layer
 from pipeline.errors import InvalidScene, ReadFailed
 from pipeline.folders import CACHE
 from pipeline.layers import PROVENANCE, Layer
-from pipeline.product import software_version
+from pipeline.product import require_known
 from pipeline.publish import read_item
 from pipeline.reader import BandReader
 
@@ -64,7 +63,7 @@ class PublishedProduct:
             raise InvalidScene(f"{folder}: no complete product: decloud the scene again")
         try:
             properties, assets = item["properties"], item["assets"]
-            _check_version(str(properties["processing:software"]["declouder"]), folder)
+            require_known(str(properties["processing:software"]["declouder"]), str(folder))
             _check_classes(assets["provenance"], folder)
             encodings = {
                 (float(asset["declouder:reflectance"]["scale"]), float(asset["declouder:reflectance"]["offset"]))
@@ -199,15 +198,6 @@ def _known(name: str, path: Path, grid: GeoBox, dtype: str, nodata: int | None) 
             f"{path}: {dtype} with nodata {nodata}, expected {expected} with {layer.nodata}: another declouder's product?"
         )
     return layer
-
-
-def _check_version(version: str, folder: Path) -> None:
-    """Later minor versions read what earlier ones wrote; of a later major one nothing is known."""
-    ours = software_version()
-    with suppress(ValueError):
-        if int(version.split(".")[0]) <= int(ours.split(".")[0]):
-            return
-    raise InvalidScene(f"{folder}: made by declouder {version}, this is {ours}: update declouder")
 
 
 def _check_classes(asset: Mapping[str, Any], folder: Path) -> None:

@@ -19,7 +19,7 @@ from pipeline.sink import write_failed
 PREVIEW = "preview.png"
 THUMBNAIL = "thumbnail.png"
 THUMBNAIL_WIDTH = 256
-_GAP = 4
+GAP = 4
 """Width of the line between before and after, pixels."""
 _GAMMA = 1.3
 """Lifts the dark half a little; more of it looks like haze, in a picture that is to show that there is none."""
@@ -73,7 +73,7 @@ class Preview:
         scaled *= (_STEPS / (high - low)).astype(np.float32)
         np.clip(np.rint(scaled, out=scaled), 0, _STEPS, out=scaled)
         pixels = np.ascontiguousarray(_CURVE.take(scaled.astype(np.uint16)).transpose(0, 2, 3, 1))
-        line = np.full((pixels.shape[1], _GAP, 3), 255, np.uint8)
+        line = np.full((pixels.shape[1], GAP, 3), 255, np.uint8)
         return np.concatenate([pixels[0], line, pixels[1]], axis=1)
 
     def save(self, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import metadata
@@ -10,13 +11,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from catalogs.item import SceneItem
-from pipeline.errors import WriteFailed
+from pipeline.errors import InvalidScene, WriteFailed
 from pipeline.layers import PROVENANCE, Layer
 
 
 def software_version() -> str:
     """Version of the installed declouder."""
     return metadata.version("declouder")
+
+
+def require_known(version: str, product: str) -> None:
+    """Raise InvalidScene, which names `product`, where it was made by a declouder whose products this one does not know.
+
+    Later minor versions read what earlier ones wrote; of a later major one nothing is known.
+    """
+    ours = software_version()
+    with suppress(ValueError):
+        if int(version.split(".")[0]) <= int(ours.split(".")[0]):
+            return
+    raise InvalidScene(f"{product}: made by declouder {version}, this is {ours}: update declouder")
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from shapely.geometry.base import BaseGeometry
 from catalogs.errors import CatalogError
 from catalogs.footprint import geometry_of
 from catalogs.names import date_in, tile_in
+from pipeline.address import output_url
 from pipeline.errors import InvalidScene
-from pipeline.product import software_version
+from pipeline.product import require_known
 
 _RASTER = re.compile(r"(?:\./)?([^/]+)\.tif|(?:\./)?[^/]+\.zarr/[^/]+/([^/]+)")
 _SMALLEST = 1e-4
@@ -90,8 +91,6 @@ class ProductView:
     """Path or URL of the source's item or file."""
     rasters: Mapping[str, str] = field(default_factory=dict)
     """Layer (`B04`, `provenance`) -> path below `folder`."""
-    keys: Mapping[str, str] = field(default_factory=dict)
-    """Layer -> key of its asset, which is that of the source for a band."""
     encodings: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Band -> (scale, offset): reflectance = DN * scale + offset."""
     shape: tuple[int, int] | None = None
@@ -100,6 +99,16 @@ class ProductView:
     """Checksum of the list of its files' checksums: the same text, the same files."""
     preview: str = ""
     """Path below `folder` of the picture before | after."""
+
+    @property
+    def in_bucket(self) -> bool:
+        """True where its files have to be fetched, and somebody may not answer."""
+        return output_url(self.folder.parent) is not None
+
+    @property
+    def out_of_reach(self) -> bool:
+        """True where its layers are a Zarr store of a bucket: a picture of one would need all of its pixels fetched."""
+        return self.in_bucket and any(not path.endswith(".tif") for path in self.rasters.values())
 
     @property
     def cover_before(self) -> float | None:
@@ -133,9 +142,9 @@ def product_view(folder: Path, item: Mapping[str, Any]) -> ProductView:
         raise InvalidScene(
             f"{name}: an item of another program: it names neither declouder nor a source scene; move it away"
         )
-    _check_version(software, name)
+    require_known(software, name)
     assets = {key: asset for key, asset in item["assets"].items() if isinstance(asset, Mapping)}
-    rasters, keys = _rasters(assets)
+    layers = _layers(assets)
     seconds = _numbers(properties.get("declouder:seconds"), high=math.inf)
     model = _mapping(properties.get("declouder:model"))
     preview = _below(_text(_mapping(assets.get("preview")).get("href")))
@@ -165,34 +174,23 @@ def product_view(folder: Path, item: Mapping[str, Any]) -> ProductView:
         settings=_mapping(properties.get("declouder:settings")),
         software=software,
         source=_source(item.get("links")),
-        rasters=rasters,
-        keys=keys,
-        encodings=_encodings(assets, keys),
+        rasters={layer: path for layer, (path, _) in layers.items()},
+        encodings=_encodings(layers),
         shape=_shape(_mapping(assets.get("provenance")).get("proj:shape")),
         manifest=_text(_mapping(assets.get("manifest")).get("file:checksum")),
         preview=preview or "",
     )
 
 
-def _check_version(version: str, name: str) -> None:
-    """Of a later major version nothing is known."""
-    ours = software_version()
-    with suppress(ValueError):
-        if int(version.split(".")[0]) <= int(ours.split(".")[0]):
-            return
-    raise InvalidScene(f"{name}: made by declouder {version}, this is {ours}: update declouder to see it")
-
-
-def _rasters(assets: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
-    """Layer -> path below the folder, and layer -> key."""
-    rasters, keys = {}, {}
-    for key, asset in assets.items():
+def _layers(assets: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Layer -> its path below the folder, and its asset."""
+    found = {}
+    for asset in assets.values():
         path = _below(_text(asset.get("href")))
         match = _RASTER.fullmatch(path) if path else None
         if path and match:
-            name = match[1] or match[2]
-            rasters[name], keys[name] = path, key
-    return rasters, keys
+            found[match[1] or match[2]] = path, asset
+    return found
 
 
 def _below(href: str) -> str | None:
@@ -203,10 +201,10 @@ def _below(href: str) -> str | None:
     return str(path)
 
 
-def _encodings(assets: Mapping[str, Mapping[str, Any]], keys: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+def _encodings(layers: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, tuple[float, float]]:
     found = {}
-    for layer, key in keys.items():
-        said = _mapping(assets[key].get("declouder:reflectance"))
+    for layer, (_, asset) in layers.items():
+        said = _mapping(asset.get("declouder:reflectance"))
         scale, offset = _number(said.get("scale")), _number(said.get("offset"))
         if scale is not None and scale > 0 and offset is not None:
             found[layer] = (scale, offset)

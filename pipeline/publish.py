@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from catalogs.errors import CatalogError
+from catalogs.errors import CatalogError, SourceUnavailable
 from catalogs.objects import read_object
 from pipeline.address import address, is_url
-from pipeline.errors import PipelineError, ReadFailed, WriteFailed
+from pipeline.errors import InvalidScene, PipelineError, ReadFailed, WriteFailed
 from pipeline.storage import storage_of
 
 _log = logging.getLogger(__name__)
@@ -90,11 +90,18 @@ def see_linked(output: Path, item_id: str) -> None:
 
 
 def read_file(place: str) -> bytes:
-    """Content of a product's file, by path or `s3://` URL. Raises ReadFailed."""
+    """Content of a product's file, by path or `s3://` URL.
+
+    Raises InvalidScene where it is not there or not ours to read, ReadFailed where it may be had later.
+    """
     try:
         return read_object(place) if is_url(place) else Path(place).read_bytes()
-    except CatalogError as error:
+    except SourceUnavailable as error:
         raise ReadFailed(str(error)) from None
+    except CatalogError as error:
+        raise InvalidScene(str(error)) from None
+    except FileNotFoundError:
+        raise InvalidScene(f"{place}: no such file") from None
     except OSError as error:
         raise ReadFailed(f"{place}: cannot be read: {error.strerror or error}") from error
 

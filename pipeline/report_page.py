@@ -6,15 +6,13 @@ package runs, so that a file name can do no more than be read.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from html import escape
-from importlib.resources import files
 from typing import Any
 
+from pipeline.page_parts import hex_colour, whole_page
 from pipeline.pictures import COLOURS, ERROR_FULL
 from pipeline.report_data import SHOWN, Encoded, page_data, picture_data, script_json
 from pipeline.report_figures import Figure, band_figures, calibration_figure, cover_figures, risk_figure
@@ -26,13 +24,9 @@ def report_page(document: Mapping[str, Any], encoded: Encoded, limit: int = SHOW
     """The page of `document` (as in report.json), with the pictures of at most `limit` images."""
     methods = Methods.of(document)
     data = page_data(document, methods, encoded, limit)
-    style, script = _part("page.css"), _part("page.js") + _part("gallery.js")
     scenes = _scenes(document, methods)
     parts = {
-        "style-hash": _digest(style),
-        "script-hash": _digest(script),
         "title": escape(f"{document['checkpoint']['name']}: Declouder evaluation"),
-        "style": style,
         "name": escape(document["checkpoint"]["name"]),
         "lead": f'<p class="lead">{escape(_lead(document))}</p>',
         "scenes-link": '<a href="#scenes">Scenes</a>' if scenes else "",
@@ -44,26 +38,8 @@ def report_page(document: Mapping[str, Any], encoded: Encoded, limit: int = SHOW
         "facts": _facts(document),
         "data": script_json(data),
         "pictures": script_json(picture_data(data, encoded)),
-        "script": script,
     }
-    page = _part("page.html")
-    # In one pass: what is put in is not looked at again, whatever it holds.
-    pieces = page.split("<!--")
-    return pieces[0] + "".join(_filled(piece, parts) for piece in pieces[1:])
-
-
-def _filled(piece: str, parts: Mapping[str, str]) -> str:
-    name, rest = piece.split("-->", 1)
-    return parts[name] + rest
-
-
-def _part(name: str) -> str:
-    return (files("pipeline") / "page" / name).read_text(encoding="utf-8")
-
-
-def _digest(content: str) -> str:
-    """As a content policy names a script or style."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode('utf-8')).digest()).decode('ascii')}"
+    return whole_page("page.html", ("page.css",), ("page.js", "gallery.js"), parts)
 
 
 def when(created: str) -> str:
@@ -217,7 +193,7 @@ def _ranked(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def _gallery(document: Mapping[str, Any], shown: int) -> str:
     """What the pictures mean."""
     stops = "".join(
-        f'<stop offset="{i / (len(COLOURS) - 1):.4f}" stop-color="#{"".join(f"{round(v):02x}" for v in colour)}"/>'
+        f'<stop offset="{i / (len(COLOURS) - 1):.4f}" stop-color="{hex_colour(colour)}"/>'
         for i, colour in enumerate(COLOURS)
     )
     ticks = "".join(

@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.address import address
 from pipeline.checkpoints import IDENTITY
 from pipeline.layers import CLOUD_CLASSES, PROVENANCE
+from pipeline.page_parts import hex_colour
 from pipeline.product import software_version
 from pipeline.runentry import MISSING, RunEntry, counted, mean, percent
 from pipeline.runscenes import bar, seconds
@@ -98,6 +99,10 @@ def _warnings(entries: Sequence[RunEntry], found: Survey, problems: Sequence[str
         lines.append(
             f"Not done: {', '.join(f'{count} {state}' for state, count in sorted(states.items()))}. The reasons are below."
         )
+    if any(entry.view is not None and entry.view.out_of_reach for entry in entries):
+        lines.append(
+            "Layers and NDVI of Zarr products in a bucket are not shown: a picture of a layer would need all of its pixels fetched."
+        )
     if found.strange:
         lines.append(f"{counted(len(found.strange), 'folder')} in this output cannot be shown. The reasons are below.")
     return lines
@@ -114,7 +119,7 @@ def layer_tabs() -> str:
 def layer_keys() -> str:
     """What the colours of each layer mean."""
     scale = "".join(
-        f'<rect x="{8 * number}" width="8.4" height="12" fill="{_hex(shade(round(100 * number / (STEPS - 1))))}"/>'
+        f'<rect x="{8 * number}" width="8.4" height="12" fill="{hex_colour(shade(round(100 * number / (STEPS - 1))))}"/>'
         for number in range(STEPS)
     )
     confidence = (
@@ -129,7 +134,7 @@ def layer_keys() -> str:
 
 def _classes(colours: Mapping[int, Colour], names: Mapping[int, str]) -> str:
     sign = '<svg class="sw" viewBox="0 0 11 11" aria-hidden="true"><rect width="11" height="11" fill="{}"/></svg>'
-    return "".join(f"<li>{sign.format(_hex(colour))}{names[value]}</li>" for value, colour in colours.items())
+    return "".join(f"<li>{sign.format(hex_colour(colour))}{names[value]}</li>" for value, colour in colours.items())
 
 
 def facts_list(output: Path, entries: Sequence[RunEntry], found: Survey, more: Mapping[str, str]) -> str:
@@ -148,7 +153,3 @@ def facts_list(output: Path, entries: Sequence[RunEntry], found: Survey, more: M
         ("Source of the images", "contains modified Copernicus Sentinel data"),
     )
     return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(text)}</dd>' for name, text in facts)}</dl>"
-
-
-def _hex(colour: Colour) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)

@@ -1,8 +1,8 @@
 """`Kept`: what an earlier report.html holds of products that have not changed since.
 
-A page follows every run. Pictures cost about half a second a product, so those that the page of the run before holds are taken from
-there, and a page costs what is new. Nothing is trusted that does not carry the mark of the very files it was made of; a page that is
-damaged, or of another version, costs time and nothing else.
+A page follows every run. Pictures cost about half a second a product, and a mean NDVI, which every product has however many there are,
+reads four of its layers. So what the page of the run before holds is taken from there, and a page costs what is new. Nothing is trusted
+that does not carry the mark of the very files it was made of; a page that is damaged, or of another version, costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.viewpictures import ViewPictures
 from pipeline.viewseries import Vegetation
 
 LOOK = 1
-"""Number of the way in which pictures are made: another number, and all are made anew."""
+"""Number of the way in which pictures and means are made: another number, and all are made anew."""
 _OPEN, _CLOSE = '<script type="application/json" id="{}">', "</script>"
 _KINDS = {"before": "webp", "after": "webp"}
 
@@ -33,13 +33,15 @@ class Kept:
 
     mark: str
     """What they were made of, see `mark_of`."""
-    pictures: ViewPictures = field(repr=False)
     vegetation: Vegetation | None
+    longest: int = 0
+    """Pixels that the longer side of its pictures may have; 0 where the page held none of it."""
+    pictures: ViewPictures = field(default_factory=ViewPictures, repr=False)
 
 
-def mark_of(view: ProductView, longest: int) -> str:
-    """What the pictures of a product depend on: its files, their size, and the program."""
-    return f"{LOOK} {software_version()} {longest} {view.manifest}"
+def mark_of(view: ProductView) -> str:
+    """What pictures and means of a product depend on: its files, and the program. Empty where its item lists no checksums."""
+    return f"{LOOK} {software_version()} {view.manifest}" if view.manifest else ""
 
 
 def pictures_script(number: int, entry: RunEntry) -> str:
@@ -49,34 +51,39 @@ def pictures_script(number: int, entry: RunEntry) -> str:
     return f"{_OPEN.format(f'pictures-{number}')}{script_json(shown)}{_CLOSE}\n"
 
 
-def kept_script(seen: Sequence[RunEntry]) -> str:
-    """The element that says what the pictures were made of; `seen`: the scenes in the order of their pictures."""
-    entries = [
+def kept_script(entries: Sequence[RunEntry], seen: Sequence[RunEntry]) -> str:
+    """The element that says what the page was made of; `seen`: those of the `entries` that have pictures, in their order."""
+    numbers = {entry.id: number for number, entry in enumerate(seen)}
+    told = [
         {
-            "number": number,
             "id": entry.id,
-            "mark": mark_of(entry.view, entry.longest),
-            "thumbnail": base64.b64encode(entry.pictures.thumbnail).decode("ascii"),
-            "size": entry.pictures.size,
+            "mark": mark_of(entry.view),
             "vegetation": None if entry.vegetation is None else asdict(entry.vegetation),
+            **(_shown(entry, numbers[entry.id]) if entry.id in numbers else {}),
         }
-        for number, entry in enumerate(seen)
+        for entry in entries
         # What could not be shown in full is looked at again.
-        if entry.view is not None and entry.view.manifest and not entry.problems
+        if entry.view is not None and mark_of(entry.view) and not entry.problems
     ]
-    return f"{_OPEN.format('kept')}{script_json(entries)}{_CLOSE}"
+    return f"{_OPEN.format('kept')}{script_json(told)}{_CLOSE}"
 
 
 def kept_in(page: Path) -> dict[str, Kept]:
     """What the page of an earlier run holds, by product; nothing where there is none, or one that cannot be used."""
     try:
         text = page.read_text(encoding="utf-8")
-        return {
-            str(entry["id"]): _kept(entry, _json_in(text, f"pictures-{entry['number']}"))
-            for entry in _json_in(text, "kept")
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {str(entry["id"]): _kept(entry, text) for entry in _json_in(text, "kept")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+def _shown(entry: RunEntry, number: int) -> dict[str, object]:
+    return {
+        "number": number,
+        "longest": entry.longest,
+        "thumbnail": base64.b64encode(entry.pictures.thumbnail).decode("ascii"),
+        "size": entry.pictures.size,
+    }
 
 
 def _json_in(text: str, name: str) -> Any:
@@ -85,10 +92,14 @@ def _json_in(text: str, name: str) -> Any:
     return json.loads(text[start : text.index(_CLOSE, start)])
 
 
-def _kept(entry: dict[str, Any], uris: dict[str, str]) -> Kept:
+def _kept(entry: dict[str, Any], text: str) -> Kept:
+    said = entry["vegetation"]
+    mark, means = str(entry["mark"]), None if said is None else Vegetation(**said)
+    if "number" not in entry:
+        return Kept(mark, means)
+    uris = _json_in(text, f"pictures-{entry['number']}")
     blobs = {name: base64.b64decode(uri.partition(",")[2], validate=True) for name, uri in uris.items()}
     width, height = entry["size"]
-    means = entry["vegetation"]
     pictures = ViewPictures(
         before=blobs.pop("before", b""),
         after=blobs.pop("after"),
@@ -96,7 +107,7 @@ def _kept(entry: dict[str, Any], uris: dict[str, str]) -> Kept:
         layers=blobs,
         size=(int(width), int(height)),
     )
-    return Kept(str(entry["mark"]), pictures, None if means is None else Vegetation(**means))
+    return Kept(mark, means, int(entry["longest"]), pictures)
 
 
 def _uri(blob: bytes, kind: str) -> str:

@@ -1,25 +1,23 @@
 """`write_run_page`: report.html of a product folder, one file that shows what is in it and asks nothing of any network.
 
-Style, script, map, charts and pictures are inside it, and its content policy lets nothing else in: only the very script that ships with
-the package runs, so that a name in a catalogue can do no more than be read. The page is written beside its place and renamed.
+Map, charts and pictures are inside it, as are style and script (`pipeline.page_parts`). It is written beside its place and renamed.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from shapely.geometry.base import BaseGeometry
 
 from pipeline.address import address, output_url
+from pipeline.durable import turn
 from pipeline.errors import InvalidSettings
+from pipeline.folders import CACHE
+from pipeline.page_parts import whole_page
 from pipeline.productview import ProductView
 from pipeline.report_data import script_json
 from pipeline.runentries import PICTURED, run_entries
@@ -32,14 +30,17 @@ from pipeline.runseries import series_section
 from pipeline.sink import write_failed
 from pipeline.storage import storage_of
 from pipeline.survey import Survey, survey
+from srgan.atomic import write_atomic
 
 REPORT = "report.html"
 
 
 @dataclass(frozen=True)
 class RunNotes:
-    """What is known of an output beside its products and journals."""
+    """What is known of an output beside its products."""
 
+    lines: Sequence[SceneLine] = ()
+    """How its scenes ended; products that no line tells of are shown all the same."""
     area: BaseGeometry | None = field(default=None, repr=False)
     """What was asked for, in longitude and latitude."""
     problems: tuple[str, ...] = ()
@@ -50,8 +51,7 @@ class RunNotes:
 
 def write_run_page(
     output: Path,
-    lines: Sequence[SceneLine] = (),
-    notes: RunNotes | None = None,
+    notes: Callable[[Survey], RunNotes] | None = None,
     *,
     pictured: int = PICTURED,
     anew: bool = True,
@@ -59,27 +59,38 @@ def write_run_page(
 ) -> Path:
     """Write report.html of `output`, a folder or what stands for a bucket (which gets a copy); return its path.
 
-    lines: how its scenes ended; products that no line tells of are shown all the same. pictured: scenes of which the page holds pictures.
+    notes: what else is known, asked for once the products were looked at. pictured: scenes of which the page holds pictures.
     anew: make all pictures anew; without it those of products that have not changed are taken from the page that is there.
-    What cannot be shown is named on the page. Raises InvalidSettings where there is nothing to show, ReadFailed and WriteFailed.
+    Of several that write at once each waits for its turn. What cannot be shown is named on the page. Raises InvalidSettings where
+    there is nothing to show, ReadFailed and WriteFailed.
     """
-    found = survey(output)
-    if not lines and not found.products and not found.strange:
-        raise InvalidSettings(f"{address(output)}: holds no run and no product; name the --output of a run")
     path = output / REPORT
-    kept = {} if anew else kept_in(path)
-    page = run_page(
-        output, found, run_entries(lines, found, kept, pictured=pictured, threads=threads), notes or RunNotes()
-    )
-    _write(path, page.encode(errors="xmlcharrefreplace"))
-    if output_url(output) is not None:
-        storage_of(output).keep(path)
+    if output_url(output) is None and not output.is_dir():
+        raise InvalidSettings(f"{address(output)}: no such folder; name the --output of a run")
+    with _turn(output):
+        # Nothing is looked at before it is our turn: who was there before us may have told of more than we had seen.
+        found = survey(output)
+        known = RunNotes() if notes is None else notes(found)
+        if not known.lines and not found.products and not found.strange:
+            raise InvalidSettings(f"{address(output)}: holds no run and no product; name the --output of a run")
+        kept = {} if anew else kept_in(path)
+        entries = run_entries(known.lines, found, kept, pictured=pictured, threads=threads)
+        page = run_page(output, found, entries, known)
+        try:
+            # Names of files that are not UTF-8 hold halves of characters.
+            write_atomic(path, page.encode(errors="xmlcharrefreplace"))
+        except OSError as error:
+            raise write_failed(error, path) from error
+        if output_url(output) is not None:
+            storage_of(output).keep(path)
     return path
 
 
 def run_page(output: Path, found: Survey, entries: Sequence[RunEntry], notes: RunNotes) -> str:
     """The page as HTML."""
-    style, script = _part("page.css") + _part("run.css"), _part("run.js")
+    # What a scene's own line says is not said of its folder once more.
+    told = {(entry.line.product, entry.line.reason) for entry in entries}
+    found = replace(found, strange={name: why for name, why in found.strange.items() if (name, why) not in told})
     chart_map, series = run_map(entries, notes.area), series_section(entries)
     scenes, not_done = scene_section(entries), not_done_section(entries, found.strange)
     if chart_map:
@@ -95,10 +106,7 @@ def run_page(output: Path, found: Survey, entries: Sequence[RunEntry], notes: Ru
     )
     name = address(output.absolute()).rsplit("/", 1)[-1] or address(output)
     parts = {
-        "style-hash": _digest(style),
-        "script-hash": _digest(script),
         "title": escape(f"{name}: Declouder run report"),
-        "style": style,
         "name": escape(name),
         "lead": f'<p class="lead">{escape(lead(entries))}</p>',
         "links": "".join(f'<a href="#{target}">{text}</a>' for target, text, there in links if there),
@@ -112,12 +120,9 @@ def run_page(output: Path, found: Survey, entries: Sequence[RunEntry], notes: Ru
         "keys": layer_keys(),
         "data": script_json([_data(entry) for entry in seen]),
         "pictures": "".join(pictures_script(number, entry) for number, entry in enumerate(seen)),
-        "kept": kept_script(seen),
-        "script": script,
+        "kept": kept_script(entries, seen),
     }
-    # In one pass: what is put in is not looked at again, whatever it holds.
-    pieces = _part("run.html").split("<!--")
-    return pieces[0] + "".join(_filled(piece, parts) for piece in pieces[1:])
+    return whole_page("run.html", ("page.css", "run.css"), ("run.js",), parts)
 
 
 def _data(entry: RunEntry) -> dict[str, object]:
@@ -139,35 +144,23 @@ def _facts(view: ProductView) -> str:
     return f"cloud and shadow {percent(view.cover_before)} before, {percent(view.cover_after)} after; {percent(view.made)} made up"
 
 
-def _filled(piece: str, parts: Mapping[str, str]) -> str:
-    name, rest = piece.split("-->", 1)
-    return parts[name] + rest
-
-
-def _digest(content: str) -> str:
-    """As a content policy names a script or style."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode('utf-8')).digest()).decode('ascii')}"
-
-
-def _part(name: str) -> str:
-    return (files("pipeline") / "page" / name).read_text(encoding="utf-8")
-
-
-def _write(path: Path, page: bytes) -> None:
-    """Whole or not at all; runs that end at once each write a file of their own, and the last one stays."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+@contextmanager
+def _turn(output: Path) -> Iterator[None]:
+    """One page of an output at a time: of runs that end at once the last one sees the products of all."""
+    lock = output / CACHE / "report.lock"
+    ours = not lock.parent.exists()
+    with ExitStack() as held:
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(page)
-                file.flush()
-                os.fsync(file.fileno())
-            # As any other file of the output: `mkstemp` lets nobody else read.
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(turn(lock))
+        except OSError as error:
+            raise write_failed(error, output / REPORT) from error
+        try:
+            yield
+        except InvalidSettings:
+            # A folder of somebody else: nothing of ours stays in it.
+            if ours:
+                with suppress(OSError):
+                    lock.unlink()
+                    lock.parent.rmdir()
             raise
-    except OSError as error:
-        raise write_failed(error, path) from error

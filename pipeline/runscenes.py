@@ -9,10 +9,11 @@ from itertools import pairwise
 
 from pipeline.hrefs import without_credentials
 from pipeline.layers import PROVENANCE, PROVENANCE_COLOURS
+from pipeline.page_parts import hex_colour
 from pipeline.productview import ProductView, ReferenceView
 from pipeline.runentry import MISSING, RunEntry, percent
 
-_CLASSES = {name: value for value, name in PROVENANCE.items() if name != "nodata"}
+_COLOURS = {name: hex_colour(PROVENANCE_COLOURS[value][:3]) for value, name in PROVENANCE.items() if name != "nodata"}
 _SETTINGS = (
     "format",
     "bands",
@@ -59,17 +60,17 @@ def not_done_section(entries: Sequence[RunEntry], strange: Mapping[str, str]) ->
 def bar(shares: Mapping[str, float], label: str) -> str:
     """A stacked bar of the classes of provenance, with its legend in words."""
     x, parts = 0.0, []
-    for name, value in _CLASSES.items():
+    for name in _COLOURS:
         width = 100 * shares.get(name, 0.0)
         if width > 0:
-            parts.append(f'<rect x="{x:.3f}" y="0" width="{width:.3f}" height="10" fill="{_hex(value)}"/>')
+            parts.append(f'<rect x="{x:.3f}" y="0" width="{width:.3f}" height="10" fill="{_COLOURS[name]}"/>')
             x += width
     words = "".join(
-        f'<li><svg class="sw" viewBox="0 0 11 11" aria-hidden="true"><rect width="11" height="11" fill="{_hex(value)}"/></svg>{name} <b>{percent(shares[name])}</b></li>'
-        for name, value in _CLASSES.items()
+        f'<li><svg class="sw" viewBox="0 0 11 11" aria-hidden="true"><rect width="11" height="11" fill="{_COLOURS[name]}"/></svg>{name} <b>{percent(shares[name])}</b></li>'
+        for name in _COLOURS
         if name in shares and (shares[name] > 0 or name != "refused")
     )
-    told = ", ".join(f"{name} {percent(shares[name])}" for name in _CLASSES if name in shares)
+    told = ", ".join(f"{name} {percent(shares[name])}" for name in _COLOURS if name in shares)
     return (
         f'<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{escape(f"{label}: {told}")}">{"".join(parts)}</svg>'
         f'<ul class="parts">{words}</ul>'
@@ -230,7 +231,3 @@ def _reason(name: str, state: str, time: str, reason: str, look: str) -> str:
         f'<tr><th>{escape(name)}</th><td class="state"><span class="chip st-{look}">{escape(state)}</span></td>'
         f'<td>{escape(reason)}</td><td class="when">{escape(time[:19].replace("T", " "))}</td></tr>'
     )
-
-
-def _hex(value: int) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*PROVENANCE_COLOURS[value][:3])

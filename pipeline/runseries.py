@@ -10,6 +10,7 @@ from html import escape
 
 from pipeline.plots import Axis, Series, chart
 from pipeline.runentry import RunEntry, mean, percent
+from pipeline.viewseries import why_no_ndvi
 
 _DAY = 86400.0
 _TICKS = 6
@@ -107,7 +108,7 @@ def _ndvi(entries: Sequence[RunEntry]) -> str:
     """Mean NDVI through the gaps; a line of words where no product has the bands."""
     known = [(entry, entry.vegetation) for entry in entries if entry.vegetation is not None]
     if not known:
-        return '<p class="note">No mean NDVI: no product holds both B04 and B08 in a form that its item explains.</p>'
+        return f'<p class="note">{_why_no_ndvi(entries)}</p>'
     whole = _daily((entry, means.whole) for entry, means in known)
     seen = _daily((entry, means.observed) for entry, means in known)
     made, clear = (
@@ -132,6 +133,15 @@ def _ndvi(entries: Sequence[RunEntry]) -> str:
         note="The larger the mark, the more of the product is made up. Of a cloudy date the pixels that were seen are other ground than those of a clear one: where the two lines part, look at the marks. "
         "Several tiles of one day are one point, their mean.",
     )
+
+
+def _why_no_ndvi(entries: Sequence[RunEntry]) -> str:
+    views = [entry.view for entry in entries if entry.view is not None]
+    if any(view.out_of_reach for view in views):
+        return "No mean NDVI: the bands are in Zarr stores of a bucket, which this page does not read."
+    if any(why_no_ndvi(view) is None for view in views):
+        return "No mean NDVI: the bands could not be read, or show no ground; see the scenes."
+    return "No mean NDVI: no product holds both B04 and B08 in a form that its item explains."
 
 
 def _cover(entries: Sequence[RunEntry]) -> str:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.address import output_url
 from pipeline.checksums import MANIFEST
-from pipeline.errors import InvalidScene, ReadFailed
-from pipeline.folders import RUNS
+from pipeline.errors import InvalidScene
+from pipeline.items import Items, read_items
 from pipeline.productview import ProductView, product_view
-from pipeline.storage import storage_of
-
-_NOT_PRODUCTS = (RUNS, "backfills")
 
 
 @dataclass(frozen=True)
@@ -24,34 +22,29 @@ class Survey:
     """The newest product of each scene, oldest scene first."""
     older: tuple[ProductView, ...] = ()
     """Products that a newer one of the same scene has followed."""
-    strange: dict[str, str] = field(default_factory=dict)
+    strange: Mapping[str, str] = field(default_factory=dict)
     """Folder -> why it is not shown."""
+    items: Items = field(default_factory=Items, repr=False)
+    """What all this was found in."""
 
 
 def survey(output: Path) -> Survey:
-    """Look at every folder of an output and read the items in it; no raster is opened.
-
-    Raises ReadFailed or InvalidSettings where the output itself cannot be looked at.
-    """
-    storage = storage_of(output)
-    found, strange = [], {}
-    for name in storage.names():
-        if name in _NOT_PRODUCTS or name.endswith(".zarr"):
-            continue
+    """Look at every folder of an output and read the items in it; no raster is opened. Raises as `read_items` does."""
+    items = read_items(output)
+    found, strange = [], dict(items.unread)
+    for name, item in items.complete.items():
         try:
-            item = storage.read_item(name)
-            if item is not None:
-                found.append(product_view(output / name, item))
-            elif (reason := _why_none(output, name)) is not None:
-                strange[name] = reason
-        except (InvalidScene, ReadFailed) as error:
+            found.append(product_view(output / name, item))
+        except InvalidScene as error:
             strange[name] = str(error)
+    strange |= {name: reason for name in items.none if (reason := _why_none(output, name)) is not None}
     newest: dict[str, ProductView] = {}
     for view in sorted(found, key=lambda view: (view.created, view.id)):
         newest[view.scene] = view
     shown = sorted(newest.values(), key=_when)
     chosen = {view.id for view in shown}
-    return Survey(tuple(shown), tuple(sorted((view for view in found if view.id not in chosen), key=_when)), strange)
+    older = sorted((view for view in found if view.id not in chosen), key=_when)
+    return Survey(tuple(shown), tuple(older), strange, items)
 
 
 def _when(view: ProductView) -> tuple[bool, str, str]:
@@ -76,7 +69,7 @@ def _why_none(output: Path, name: str) -> str | None:
         return f"{name}.json cannot be read: {error.strerror or error}"
     try:
         item = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return f"{name}.json is damaged: it is no JSON; decloud the scene again"
     if not isinstance(item, dict) or item.get("type") != "Feature":
         return f"{name}.json is no STAC item"

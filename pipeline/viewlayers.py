@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.address import address, output_url
+from pipeline.address import address
 from pipeline.errors import InvalidScene, ReadFailed
 from pipeline.productview import ProductView
 from pipeline.reader import BandReader
@@ -57,7 +57,7 @@ class ViewLayers:
     def _zarr(self, name: str) -> NDArray[Any]:
         import zarr
 
-        if output_url(self.view.folder.parent) is not None:
+        if self.view.out_of_reach:
             raise InvalidScene(f"{self.view.id}: {name} is in a Zarr store of a bucket, which this page does not read")
         path = self.view.folder / self.view.rasters[name]
         try:

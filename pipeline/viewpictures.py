@@ -1,7 +1,7 @@
 """`view_pictures`: what a page shows of one product: before, after, and its layers as see-through pictures over them.
 
 Before and after are the product's own preview, which was made with it from the source, whether or not that is still there. Without a
-preview that can be read, the picture after is made from the bands, and the one before from the source's where they are on this machine.
+preview that can be read, the picture after is made from the bands, and there is none of before.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs.errors import CatalogError
-from pipeline.address import address, output_url
+from pipeline.address import address
 from pipeline.confidence import OBSERVED
-from pipeline.errors import InvalidScene, PipelineError
+from pipeline.errors import InvalidScene, PipelineError, ReadFailed
 from pipeline.header import warnings_lock
 from pipeline.layers import CLOUD_CLASSES, PROVENANCE, PROVENANCE_COLOURS
 from pipeline.pictures import Picture, encode, stretch, true_colour
+from pipeline.preview import GAP
 from pipeline.productview import ProductView
+from pipeline.publish import read_file
 from pipeline.viewlayers import LONGEST, ViewLayers
-from pipeline.viewsource import source_bands
 
 Colour = tuple[int, int, int]
 
@@ -43,8 +43,6 @@ OVER_CLOUDMASK: Mapping[int, Colour] = MappingProxyType(
 """The mask's own file shows thick cloud white and shadow black, which over a cloud and its shadow nobody sees."""
 STEPS = 20
 """Shades of confidence, each 5 % wide: more of them nobody tells apart, and they double the size."""
-_LINE = 4
-"""Width of the line between before and after in a preview, pixels."""
 _LARGEST = 8192
 """Pixels of a side beyond which a preview is none of ours."""
 _THUMBNAIL = 320
@@ -78,12 +76,15 @@ class ViewPictures:
     """What could not be shown, and why."""
 
 
-def view_pictures(view: ProductView, longest: int = LONGEST, *, layers: bool = True) -> ViewPictures:
-    """The pictures of a product, their longer side at most `longest` pixels; what cannot be shown is a line of `problems`."""
+def view_pictures(view: ProductView, longest: int = LONGEST) -> ViewPictures:
+    """The pictures of a product, their longer side at most `longest` pixels; what cannot be shown is a line of `problems`.
+
+    Raises ReadFailed where a bucket does not answer: it would not for the next file either, and each try takes its time.
+    """
     problems: list[str] = []
     with ViewLayers(view, longest) as pixels:
         before, after = _sides(view, pixels, problems)
-        shown = _encoded_layers(view, pixels, problems) if layers else {}
+        shown = _encoded_layers(view, pixels, problems)
     if after is None:
         return ViewPictures(layers=shown, problems=tuple(problems))
     parts = [picture for picture in (before, after) if picture is not None]
@@ -111,30 +112,30 @@ def shade(percent: int) -> Colour:
 def _sides(view: ProductView, pixels: ViewLayers, problems: list[str]) -> tuple[Picture | None, Picture | None]:
     try:
         return _halves(_preview(view))
-    except (PipelineError, CatalogError) as error:
-        problems.append(str(error))
-    try:
-        after, low, high, there = _from_bands(view, pixels)
     except PipelineError as error:
-        problems.append(str(error))
-        return None, None
+        _note(view, error, problems)
     try:
-        image = source_bands(view, _RGB, after.shape[:2])
-    except (PipelineError, CatalogError) as error:
-        problems.append(f"no picture of before: {error}")
-        return None, after
-    return true_colour(image, _RGB, low, high, there), after
+        return None, _from_bands(view, pixels)
+    except PipelineError as error:
+        _note(view, error, problems)
+    return None, None
+
+
+def _note(view: ProductView, error: Exception, problems: list[str]) -> None:
+    if isinstance(error, ReadFailed) and view.in_bucket:
+        raise error
+    problems.append(str(error))
 
 
 def _preview(view: ProductView) -> Picture:
-    """The product's own picture (rows, columns, 3). Raises InvalidScene where it is missing, damaged or none, CatalogError."""
+    """The product's own picture (rows, columns, 3). Raises InvalidScene where it is missing, damaged or none, ReadFailed."""
     from PIL import Image
 
     if not view.preview:
         raise InvalidScene(f"{view.id}: its item names no preview")
     what = f"{view.id}: {view.preview}"
+    content = read_file(address(view.folder / view.preview))
     try:
-        content = _content(view)
         with warnings_lock, warnings.catch_warnings():
             # Of its size nobody is warned: it is looked at before anything is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -151,31 +152,19 @@ def _preview(view: ProductView) -> Picture:
         zlib.error,
         Image.DecompressionBombError,
     ) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
-        raise InvalidScene(f"{what} cannot be shown: {reason}") from error
-
-
-def _content(view: ProductView) -> bytes:
-    path = view.folder / view.preview
-    if output_url(view.folder.parent) is None:
-        return path.read_bytes()
-    from catalogs.objects import read_object
-
-    return read_object(address(path))
+        raise InvalidScene(f"{what} cannot be shown: it is damaged, or no picture") from error
 
 
 def _halves(picture: Picture) -> tuple[Picture, Picture]:
     """Before and after of a preview. Raises InvalidScene for a picture without two halves of one size."""
-    side, rest = divmod(picture.shape[1] - _LINE, 2)
+    side, rest = divmod(picture.shape[1] - GAP, 2)
     if side < 1 or rest:
         raise InvalidScene(f"a preview {picture.shape[1]} pixels wide is no pair of pictures")
-    return picture[:, :side], picture[:, side + _LINE :]
+    return picture[:, :side], picture[:, side + GAP :]
 
 
-def _from_bands(
-    view: ProductView, pixels: ViewLayers
-) -> tuple[Picture, NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """The picture after, its black and white, and where there is something, from the bands themselves."""
+def _from_bands(view: ProductView, pixels: ViewLayers) -> Picture:
+    """The picture after, from the bands themselves."""
     names = [name for name in _RGB if name in view.rasters and name in view.encodings]
     if not names:
         raise InvalidScene(f"{view.id}: no visible band to make a picture of")
@@ -188,19 +177,20 @@ def _from_bands(
         ]
     )
     low, high = stretch(image, names, there if there.any() else None)
-    return true_colour(image, names, low, high, there), low, high, there
+    return true_colour(image, names, low, high, there)
 
 
 def _encoded_layers(view: ProductView, pixels: ViewLayers, problems: list[str]) -> dict[str, bytes]:
-    shown = {}
+    shown: dict[str, bytes] = {}
+    if view.out_of_reach:
+        return shown
     for name in LAYERS:
         if name not in view.rasters:
             continue
         try:
-            values = pixels.read(name)
-            shown[name] = _layer(name, values)
+            shown[name] = _layer(name, pixels.read(name))
         except PipelineError as error:
-            problems.append(str(error))
+            _note(view, error, problems)
     return shown
 
 

@@ -37,6 +37,8 @@ class Vegetation:
 
 def why_no_ndvi(view: ProductView) -> str | None:
     """What a product lacks for an NDVI; None where it has all."""
+    if view.out_of_reach:
+        return "no NDVI: its bands are in a Zarr store of a bucket, which this page does not read"
     missing = [name for name in (RED, NEAR, "provenance") if name not in view.rasters]
     if missing:
         return f"no NDVI without {' and '.join(missing)}"

@@ -20,7 +20,10 @@ from pipeline.layers import Layer, cloudmask_layer, confidence_layer, provenance
 from pipeline.preview import Preview
 from pipeline.product import ModelRecord, ProductRecord, ReferenceRecord
 from pipeline.publish import publish
+from pipeline.runentry import SceneLine
+from pipeline.runpage import RunNotes
 from pipeline.stac_item import build_item
+from pipeline.survey import Survey
 from pipeline.zarr_store import ZarrSink
 
 FIRST = datetime(2023, 8, 10, 10, 8, 1, tzinfo=UTC)
@@ -128,6 +131,12 @@ def made_run_product(
         edit(item)
         path.write_text(json.dumps(item))
     return folder
+
+
+def told(*lines: SceneLine, **more: Any) -> Callable[[Survey], RunNotes]:
+    """What journals and records say of an output, for `write_run_page`."""
+    notes = RunNotes(lines, **more)
+    return lambda _: notes
 
 
 def made_series(output: Path, days: tuple[int, ...] = (0, 3, 5), **options: Any) -> list[Path]:

@@ -12,7 +12,7 @@ import pytest
 from pipeline.runentry import SceneLine
 from pipeline.runpage import write_run_page
 from tests.pipeline.browser import Browser, chromium
-from tests.pipeline.made_run import HOSTILE, made_run_product, made_series
+from tests.pipeline.made_run import HOSTILE, made_run_product, made_series, told
 from tests.pipeline.test_report_browser import complaints, contrast
 
 SHARE = 'Number(document.getElementById("handle").getAttribute("aria-valuenow"))'
@@ -40,7 +40,7 @@ def page(products: list[Path]) -> Path:
         SceneLine(FAILED, "failed", "2026-11-23T06:37:21+00:00", f"HTTP 503 {HOSTILE}"),
         SceneLine(HOSTILE, "invalid"),
     ]
-    return write_run_page(products[0].parent, lines)
+    return write_run_page(products[0].parent, told(*lines))
 
 
 @pytest.fixture(scope="module")
