@@ -126,7 +126,7 @@ def complete_item(text: str | bytes, name: str) -> dict[str, Any] | None:
     """The item of the product `name` in `text`; None where it is none."""
     try:
         item = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(item, dict) or (item.get("type"), item.get("id")) != ("Feature", name):
         return None
