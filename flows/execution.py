@@ -23,6 +23,7 @@ from flows.request import NAMED_MASKS, AreaRequest, SceneRequest
 from flows.selection import Selection, label
 from flows.summary import RunSummary, SceneSummary, summarize
 from flows.watch import Watcher
+from pipeline.abandoned import remove_abandoned
 from pipeline.address import address
 from pipeline.checkpoints import check_fits, checkpoint_reach
 from pipeline.errors import InvalidSettings, PipelineError
@@ -159,4 +160,6 @@ def run_all(
             scene = decloud(work, watcher.scene(number, work.count, work.name))
             watcher.ended(scene.line)
             scenes.append(scene)
+    # A scene that was there already has cleared nothing away.
+    remove_abandoned(output)
     return RunSummary(journal.run, address(output), tuple(scenes), selection.problems)

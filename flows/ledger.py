@@ -24,10 +24,11 @@ from flows.request import AreaRequest
 from flows.scene_log import plain
 from flows.summary import RunSummary
 from pipeline.errors import WriteFailed
+from pipeline.folders import BACKFILLS
 from pipeline.journal import GOOD
-from pipeline.lines import alive, append_line, write_document
+from pipeline.lines import append_line, write_document
+from pipeline.processes import alive, started
 
-FOLDER = "backfills"
 LineState = Literal["running", "done", "failed", "interrupted"]
 _STATES = ("running", "done", "failed", "interrupted")
 
@@ -69,11 +70,13 @@ class WindowLine:
     """Why the window as a whole did not end well, or why it has no scenes."""
     host: str = field(default_factory=platform.node)
     pid: int = field(default_factory=os.getpid)
+    began: int = field(default_factory=started)
+    """When that process began, see `pipeline.processes`; 0 in lines of older versions."""
 
     @property
     def abandoned(self) -> bool:
         """True where it says running and its process, on this machine, is gone."""
-        return self.state == "running" and self.host == platform.node() and not alive(self.pid)
+        return self.state == "running" and self.host == platform.node() and not alive(self.pid, self.began)
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,12 @@ class Ledger:
     @property
     def record(self) -> Path:
         """What was asked for."""
-        return self.output / FOLDER / f"{self.id}.json"
+        return self.output / BACKFILLS / f"{self.id}.json"
 
     @property
     def lines(self) -> Path:
         """What became of it."""
-        return self.output / FOLDER / f"{self.id}.jsonl"
+        return self.output / BACKFILLS / f"{self.id}.jsonl"
 
     def begin(self, request: Mapping[str, Any], windows: Sequence[str]) -> None:
         """Keep what is asked for, without credentials, and the windows. Raises WriteFailed."""
@@ -151,7 +154,7 @@ class Ledger:
 
 def ledgers(output: Path) -> list[Ledger]:
     """Those of the backfills that ran into a product folder, by id."""
-    return [Ledger(output, path.stem) for path in sorted((output / FOLDER).glob("*.json"))]
+    return [Ledger(output, path.stem) for path in sorted((output / BACKFILLS).glob("*.json"))]
 
 
 def in_ledger(request: AreaRequest, run: Callable[[], RunSummary]) -> RunSummary:
@@ -176,7 +179,7 @@ def _parsed(line: str) -> WindowLine | None:
     try:
         record = json.loads(line)
         scenes = tuple(WindowScene(**scene) for scene in record.pop("scenes"))
-        parsed = WindowLine(**record | {"scenes": scenes, "problems": tuple(record["problems"])})
+        parsed = WindowLine(**{"began": 0} | record | {"scenes": scenes, "problems": tuple(record["problems"])})
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return parsed if parsed.state in _STATES else None

@@ -1,7 +1,7 @@
-"""What runs that never came back have left in the making: removed by the next run that succeeds, once it is old.
+"""What runs that never came back have left: the next run that ends removes what nobody will ask for.
 
-The blocks of a scene are worth keeping while somebody may run it again with the same inputs and parameters. With other ones they are
-never asked for again, and lie there. A folder that a process works on is locked by it, and is never touched.
+The blocks of a scene are worth keeping while somebody may run it again with the same inputs and parameters: until its product is there, or
+until they are old. With other inputs they are never asked for again. A folder that a process works on is locked by it, and is never touched.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import shutil
 import time
 from pathlib import Path
 
-from pipeline.errors import WriteFailed
-from pipeline.folders import STAGING
+from pipeline.errors import PipelineError, WriteFailed
+from pipeline.folders import BACKFILLS, CACHE, RUNS, STAGING
 from pipeline.lock import locked
+from pipeline.parts import remove_parts
+from pipeline.storage import storage_of
 
 KEPT_DAYS = 7.0
 """Days since anything was last written in a folder, after which its blocks are given up."""
@@ -25,10 +27,13 @@ _LOCK = ".lock"
 
 
 def remove_abandoned(output: Path, days: float = KEPT_DAYS) -> list[str]:
-    """Remove what is in the making below `output`, belongs to no running process and is older than `days`.
+    """Remove what is in the making below `output`, belongs to no running process, and is older than `days` or of a product that is there;
+    and files that were being written by processes that are gone.
 
-    Returns the ids of the products that it belonged to. What cannot be removed stays for the next time.
+    Returns the ids of the products whose blocks were given up. What cannot be removed stays for the next time.
     """
+    for below in (RUNS, CACHE, BACKFILLS):
+        remove_parts(output / below)
     staging = output / STAGING
     try:
         names = sorted({entry.name.removesuffix(_LOCK) for entry in os.scandir(staging)})
@@ -38,19 +43,28 @@ def remove_abandoned(output: Path, days: float = KEPT_DAYS) -> list[str]:
     removed = []
     for name in names:
         folder, lock = staging / name, staging / f"{name}{_LOCK}"
-        if max(_last_change(folder), _last_change(lock)) >= before:
+        old = max(_last_change(folder), _last_change(lock)) < before
+        if not old and not _there(output, name):
             continue
         try:
             # Taking the lock makes its file anew and removes it afterwards, so that a lone old one goes too.
             with locked(lock):
-                if _last_change(folder) < before and folder.is_dir():
+                if folder.is_dir() and (not old or _last_change(folder) < before):
                     shutil.rmtree(folder, ignore_errors=True)
                     removed.append(name)
         except WriteFailed:
             continue
     if removed:
-        _log.info("%s: gave up blocks older than %g days: %s", staging, days, ", ".join(removed))
+        _log.info("%s: removed what nobody will ask for: %s", staging, ", ".join(removed))
     return removed
+
+
+def _there(output: Path, name: str) -> bool:
+    """Whether the product is there: it was killed between its publication and the end, or was being made once more."""
+    try:
+        return storage_of(output).read_item(name) is not None
+    except PipelineError:
+        return False
 
 
 def _last_change(path: Path) -> float:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from pipeline.errors import ReadFailed
+from pipeline.parts import part_of
 
 MANIFEST = "manifest.sha256"
 _LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
@@ -73,10 +73,12 @@ class DigestCache:
         # The cache saves time; a run must not fail for the lack of it.
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.folder, prefix=".new-")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(entry, file)
-            Path(name).replace(self._entry(path))
+            part = part_of(self._entry(path))
+            try:
+                part.write_text(json.dumps(entry), encoding="utf-8")
+                part.replace(self._entry(path))
+            finally:
+                part.unlink(missing_ok=True)
 
     def _load(self, path: Path) -> tuple[list[int], str] | None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -157,7 +159,8 @@ def incomplete(folder: Path, item: Mapping[str, Any]) -> list[str]:
         if name is None:
             continue
         path = folder / name
-        if not path.exists():
+        # A name that no disk can hold is missing too; `Path.exists` would raise.
+        if not os.path.exists(path):  # noqa: PTH110
             problems.append(f"{name} is missing")
         elif size is not None and path.is_file() and path.stat().st_size != size:
             problems.append(f"{name} has {path.stat().st_size} of {size} bytes")

@@ -24,6 +24,7 @@ from pipeline.decoded import Decoded
 from pipeline.folders import CACHE, STAGING
 from pipeline.inference import Restorer, open_restorer
 from pipeline.lock import locked
+from pipeline.originals import Originals
 from pipeline.output import Output, find_product, product_id
 from pipeline.precision import check_precision, keep_apart
 from pipeline.prepare import make_job, prepare, refuse_if_made_up
@@ -63,6 +64,7 @@ def decloud_scene(
     settings, resources = settings or DecloudSettings(), resources or Resources()
     check_fits(settings)
     region = area.wkt if area is not None and settings.clip else None
+    originals = Originals.of(item, candidates, settings)
     key = run_key(item, settings, candidates, region, cache=output / CACHE)
     name = product_id(item, key)
     if not overwrite and (found := find_product(output, name)) is not None:
@@ -97,10 +99,20 @@ def decloud_scene(
             out = Output(output, name, staged / "product", prepared, settings, key, restorer, resources)
             try:
                 assembler = Assembler(job, prepared.mask, out.sink, out.preview, confidence=bool(restorer.groups))
-                stream(job, edge, Staging(staged / "blocks"), restorer, assembler, clock, decoded, resources)
+                stream(
+                    job,
+                    edge,
+                    Staging(staged / "blocks", originals.check),
+                    restorer,
+                    assembler,
+                    clock,
+                    decoded,
+                    resources,
+                )
                 give_back()
                 with clock.stage("encode"):
                     out.finish(clock.progress)
+                originals.check()
             except BaseException:
                 out.abort()
                 raise

@@ -23,7 +23,8 @@ from typing import Literal, get_args
 from pipeline.address import output_url
 from pipeline.errors import PipelineError, WriteFailed
 from pipeline.folders import RUNS
-from pipeline.lines import alive, append_line
+from pipeline.lines import append_line
+from pipeline.processes import alive, started
 from pipeline.storage import storage_of
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class Entry:
     pid: int = 0
     host: str = ""
     """The machine on which `pid` counts."""
+    began: int = 0
+    """When that process began, see `pipeline.processes`; 0 in lines of older versions."""
 
 
 class Journal:
@@ -65,8 +68,7 @@ class Journal:
         self, scene: str, state: State, reason: str = "", product: str = "", seconds: float | None = None
     ) -> Entry:
         """Append a line and flush it to the disk. Raises WriteFailed when that cannot be done."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        entry = Entry(now, self.run, scene, state, reason, product, seconds, os.getpid(), platform.node())
+        entry = Entry(_now(), self.run, scene, state, reason, product, seconds, os.getpid(), platform.node(), started())
         try:
             append_line(self.path, asdict(entry))
         except OSError as error:
@@ -105,13 +107,31 @@ def latest(output: Path) -> dict[str, Entry]:
 def last_lines(output: Path) -> dict[str, Entry]:
     """The last line of every scene as it was written, by scene id."""
     states: dict[str, Entry] = {}
-    for entry in sorted(entries(output), key=lambda e: e.time):
+    for _, entry in sorted(_in_time(output), key=lambda one: one[0]):
         states[entry.scene] = entry
     return dict(sorted(states.items()))
 
 
+def _in_time(output: Path) -> Iterator[tuple[str, Entry]]:
+    """Each line with the time that it counts from: clocks jump, but the lines of one run follow each other.
+
+    A line counts from no earlier than those before it in its journal. One from the future was written under a clock that was wrong: it
+    says nothing about when, and counts from the line before it.
+    """
+    now, run, counts = _now(), "", ""
+    for entry in entries(output):
+        if entry.run != run:
+            run, counts = entry.run, ""
+        counts = max(counts, entry.time if entry.time <= now else "")
+        yield counts, entry
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 def _as_it_is(entry: Entry) -> Entry:
-    if entry.state != "running" or entry.host not in ("", platform.node()) or alive(entry.pid):
+    if entry.state != "running" or entry.host not in ("", platform.node()) or alive(entry.pid, entry.began):
         return entry
     reason = "the process ended before the scene was done; run again, finished blocks are kept"
     return Entry(**{**asdict(entry), "state": "interrupted", "reason": reason})

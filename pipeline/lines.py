@@ -1,4 +1,4 @@
-"""Files of JSON lines that are appended to while processes may be killed, and whether a process that wrote one is still there."""
+"""Files of JSON lines and documents that are written while processes may be killed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from pipeline.parts import part_of
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
@@ -23,26 +25,15 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a JSON document beside `path` and move it there once it is on the disk. Raises OSError."""
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    """Write a JSON document beside `path` and move it there once it is on the disk. Raises OSError, and leaves nothing then."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(document, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process of this machine is there.
-
-    >>> alive(os.getpid())
-    True
-    """
+    part = part_of(path)
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        with part.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(document, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from catalogs.errors import CatalogError, SourceUnavailable
 from catalogs.item import SceneItem
+from pipeline.abandoned import remove_abandoned
 from pipeline.engine import decloud_scene
 from pipeline.errors import PipelineError
 from pipeline.journal import GOOD, Journal, State
@@ -92,6 +93,8 @@ def run_scenes(
             outcomes.append(outcome)
             if on_outcome is not None:
                 on_outcome(outcome)
+    # A scene that was there already has cleared nothing away.
+    remove_abandoned(output)
     return RunReport(journal.run, tuple(outcomes))
 
 

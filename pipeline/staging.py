@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,18 +26,25 @@ _blocks.propagate = False
 and apart from the root's, whose console would say it a second time."""
 
 
+def _unchecked() -> None:
+    """Nothing can have changed."""
+
+
 @dataclass(frozen=True)
 class Staging:
     """The blocks of one scene under one run key."""
 
     folder: Path
+    check: Callable[[], None] = _unchecked
+    """Raises where what a block was made from is not what the run key says: it is then not kept."""
 
     def path(self, rows: slice, cols: slice) -> Path:
         """File of the block that owns this window of the work grid."""
         return self.folder / f"{rows.start}_{rows.stop}_{cols.start}_{cols.stop}.npz"
 
     def save(self, result: BlockResult) -> None:
-        """Write a block. Raises WriteFailed when the disk is full or not writable."""
+        """Write a block. Raises WriteFailed when the disk is full or not writable, and what `check` raises."""
+        self.check()
         target = self.path(result.rows, result.cols)
         beside = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
         known = {} if result.confidence is None else {"confidence": result.confidence}

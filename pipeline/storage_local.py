@@ -1,9 +1,9 @@
 """`LocalStorage`: products in a folder of this machine or of a file system that it has mounted.
 
 Order: checksums and manifest, everything to the disk, the folder renamed to its place, and last the item. A folder without a valid
-item is no product: the next run replaces it. A product that is being replaced waits in a hidden folder until the new item is there;
-whoever publishes next brings it back if the replacement was cut short. The catalogue and the renames are written under a lock of the
-output, so that any number of processes may publish at once.
+item is no product: the next run replaces it. A product that is replaced changes places with the new one in a single step. Where the system
+cannot do that, it waits in a hidden folder until the new item is there, and whoever publishes next brings it back if that was cut short.
+The catalogue and the renames are written under a lock of the output, so that any number of processes may publish at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from pipeline.catalogue import CATALOG, as_text, catalogue, linked, up_to_date
 from pipeline.checksums import MANIFEST, DigestCache, seal, verify
-from pipeline.durable import flush, flush_tree, turn
+from pipeline.durable import exchange, flush, flush_tree, turn
 from pipeline.errors import ReadFailed, WriteFailed
 from pipeline.sink import write_failed
 
@@ -141,6 +141,8 @@ def _swap(staged: Path, target: Path, item: Mapping[str, Any]) -> None:
     """Put `staged` and its item in the place of `target`; on any failure `target` is what it was."""
     aside = target.parent / _ASIDE / target.name
     if _item_in(target) is not None:
+        if _exchanged(staged, target, item):
+            return
         aside.parent.mkdir(exist_ok=True)
         target.rename(aside)
     elif (target / MANIFEST).is_file():
@@ -159,6 +161,21 @@ def _swap(staged: Path, target: Path, item: Mapping[str, Any]) -> None:
             aside.rename(target)
         raise
     _discard(aside)
+
+
+def _exchanged(staged: Path, target: Path, item: Mapping[str, Any]) -> bool:
+    """Let `staged` and the product `target` change places: who looks meanwhile finds the one or the other. False where the system cannot."""
+    written = staged / f"{target.name}.json"
+    _write_json(written, item)
+    if not exchange(staged, target):
+        written.unlink()
+        return False
+    try:
+        flush(target.parent)
+    except OSError:
+        exchange(staged, target)
+        raise
+    return True
 
 
 def _recover(output: Path) -> None:
@@ -196,9 +213,13 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
         if path.read_text(encoding="utf-8") == text:
             return
     part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     flush(path.parent)

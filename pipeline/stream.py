@@ -134,7 +134,7 @@ class _Work:
         todo = [block for stripe in stripes for block in stripe if not staging.path(block.rows, block.cols).exists()]
         uses = Counter(tile for block in todo for tile in block.tiles)
         self._tiles, self._stripes = len(uses), len(stripes)
-        self._store = TileStore(staging.folder.with_name("tiles"), uses)
+        self._store = TileStore(staging.folder.with_name("tiles"), uses, staging.check)
         self._counted, self._written = itertools.count(1), itertools.count(1)
         self._shown = frozenset(preview_bands(job.scene.bands))
         if self._tiles:

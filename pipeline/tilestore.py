@@ -31,12 +31,12 @@ Run = Callable[[Sequence[Tile]], Iterator[npt.NDArray[np.float32]]]
 class TileStore:
     """Results of the tiles of one scene, for blocks in threads of one process."""
 
-    def __init__(self, folder: Path, uses: Counter[Tile]) -> None:
+    def __init__(self, folder: Path, uses: Counter[Tile], check: Callable[[], None] = lambda: None) -> None:
         """Keep shared results in `folder`.
 
-        uses: for each tile the number of blocks that will ask for it; a tile with one use is never stored.
+        uses: for each tile the number of blocks that will ask for it; a tile with one use is never stored. check: as of `Staging`.
         """
-        self._folder = folder
+        self._folder, self._check = folder, check
         self._uses = uses.copy()
         self._shared = {tile for tile, count in uses.items() if count > 1}
         self._running: dict[Tile, threading.Event] = {}
@@ -45,7 +45,7 @@ class TileStore:
     def results(self, tiles: Sequence[Tile], run: Run) -> Generator[npt.NDArray[np.float32], None, None]:
         """The result of each of `tiles`, in their order; those that nobody has run or is running go through `run`.
 
-        Raises what `run` raises, and WriteFailed where a shared result cannot be stored.
+        Raises what `run` and `check` raise, and WriteFailed where a shared result cannot be stored.
         """
         mine = self._claim(tiles)
         fresh = run([tile for tile in tiles if tile in mine])
@@ -99,6 +99,7 @@ class TileStore:
         return self._folder / f"{tile.row}_{tile.col}.npz"
 
     def _save(self, tile: Tile, result: npt.NDArray[np.float32]) -> None:
+        self._check()
         path = self._path(tile)
         beside = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
         try:

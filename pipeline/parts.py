@@ -1,0 +1,46 @@
+"""Files that are written beside their place and moved there whole, and what is left of those whose process was killed meanwhile.
+
+    .<name>.<machine>-<process>-<thread>.part
+
+The name says who writes: a process that is gone will not move it any more, and whoever tidies up removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import threading
+import time
+from pathlib import Path
+
+from pipeline.processes import alive
+
+_PART = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>[0-9]{1,10})-[0-9]+\.part", re.DOTALL)
+_OLD = 86400.0
+"""Seconds after which nobody writes at a small file any more, on whatever machine."""
+
+
+def part_of(path: Path) -> Path:
+    """Where this thread writes what is to become `path`."""
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{threading.get_ident()}.part")
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove the parts in `folder`, not below it, whose writer is gone. What cannot be removed stays."""
+    with contextlib.suppress(OSError), os.scandir(folder) as found:
+        for entry in found:
+            match = _PART.fullmatch(entry.name)
+            if match is None:
+                continue
+            with contextlib.suppress(OSError):
+                own = match["machine"] == _machine()
+                gone = not alive(int(match["process"])) if own else time.time() - entry.stat().st_mtime > _OLD
+                if gone:
+                    Path(entry.path).unlink()
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]

@@ -1,0 +1,149 @@
+"""A process that has everything imported, and forks one child for each command line that is to meet a fault.
+
+Reads one JSON document a line, see `forked.Order`, and answers with the child's process id. The child runs the real command line,
+`flows.cli.main`, and is killed by a real SIGKILL: by itself right before its `stop`-th event on a file of the output, wherever
+its other threads and GDAL's happen to be then, or by its parent after so many seconds. How it ended stands in `<said>.end`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import flows.cli
+import pipeline.budget
+from tests.faults.clocks import jumping
+
+EVENTS = frozenset({"open", "os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "fsync"})
+# A scene that takes less than a second has one block otherwise, and nothing half done.
+pipeline.budget._EDGES = (60,)
+
+
+class Events:
+    """Counts events on files of the output, and kills before one of them."""
+
+    def __init__(self, output: str, stop: int, pause: int, trace: str) -> None:
+        self.count, self.seen, self.stop, self.pause, self.output = itertools.count(1), 0, stop, pause, output
+        # Opened first: it is no event of its own.
+        self.trace = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if trace else -1
+        flush = os.fsync
+
+        def fsync(handle: int) -> None:
+            status = os.fstat(handle)
+            flush(handle)
+            sys.audit("fsync", status.st_ino)
+
+        os.fsync = fsync  # type: ignore[assignment]
+        sys.addaudithook(self.hook)
+
+    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in EVENTS or not self._ours(event, arguments):
+            return
+        number = self.seen = next(self.count)
+        if number == self.stop:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number == self.pause:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if self.trace >= 0:
+            told = [str(os.fspath(each)) if isinstance(each, (str, os.PathLike)) else each for each in arguments[:3]]
+            os.write(self.trace, (json.dumps([event, *told]) + "\n").encode())
+
+    def _ours(self, event: str, arguments: tuple[Any, ...]) -> bool:
+        if event == "fsync":
+            return True
+        if event in ("os.remove", "os.rmdir") and arguments[1] != -1:
+            return True  # by a folder's descriptor, as shutil.rmtree does
+        where = arguments[1] if event == "os.rename" else arguments[0]
+        return isinstance(where, (str, os.PathLike)) and os.fspath(where).startswith(self.output)
+
+
+def victim(order: dict[str, Any], report: int) -> None:
+    """The child: one command line, as in a process of its own."""
+    os.setsid()
+    for name, number in (("out", 1), ("err", 2)):
+        os.dup2(os.open(f"{order['said']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    if order["jumps"]:
+        jumping(order["jumps"])
+    events = Events(order["output"], order["stop"], order["pause"], order["trace"])
+    try:
+        status = flows.cli.main(order["words"])
+    except BaseException as error:  # noqa: BLE001 (a traceback of a command line is a finding, and is told as one)
+        sys.stderr.write(f"Traceback: {error!r}\n")
+        status = 99
+    sys.stdout.flush()
+    if order["imported"]:
+        Path(order["imported"]).write_text("\n".join(list(sys.modules)))
+    os.write(report, str(events.seen).encode())
+    os._exit(status)
+
+
+def watched(order: dict[str, Any], tell: int) -> None:
+    """Between the two: starts the child, kills it in time, and writes down how it ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    read, write = os.pipe()
+    begun = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        os.close(tell)
+        os.close(read)
+        victim(order, write)
+    os.close(write)
+    os.write(tell, str(pid).encode())
+    os.close(tell)
+    after = order["after"]
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            break
+        if after is not None and time.monotonic() - begun >= after:
+            os.kill(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+            break
+        time.sleep(0.002)
+    seconds = time.monotonic() - begun
+    events = os.read(read, 64).decode() if os.waitstatus_to_exitcode(status) >= 0 else ""
+    found = {"status": os.waitstatus_to_exitcode(status), "events": int(events or 0), "seconds": seconds}
+    part, end = Path(f"{order['said']}.part"), Path(f"{order['said']}.end")
+    part.write_text(json.dumps(found))
+    part.rename(end)
+    os._exit(0)
+
+
+def warm(order: dict[str, Any]) -> None:
+    """Import what a command line imports only when it needs it, without starting any of its threads."""
+    for name in order["modules"]:
+        if name.startswith(("tests.", "__mp")) or name in sys.modules:
+            continue
+        try:
+            importlib.import_module(name)
+        except Exception:  # noqa: BLE001, S112 (what cannot be imported by its name is imported by who needs it)
+            continue
+
+
+def main() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "modules" in order:
+            warm(order)
+            print(len(os.listdir("/proc/self/task")), flush=True)  # noqa: PTH208
+            continue
+        read, write = os.pipe()
+        if os.fork() == 0:
+            os.close(read)
+            watched(order, write)
+        os.close(write)
+        with os.fdopen(read) as answer:
+            print(answer.read(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

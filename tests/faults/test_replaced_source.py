@@ -1,0 +1,125 @@
+"""A file that is replaced while a scene is made from it: the product is of one version, or there is none, and the next run is of what is there.
+
+The run stops at a seeded event, with all its threads; the file is changed; the run goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from pipeline.simulation.simulate import Simulated
+from tests.faults.conftest import KILLS, SEED, Tell, words
+from tests.faults.forked import Nursery
+from tests.faults.outputs import pixels, whole_products
+
+TRIES = max(2, KILLS // 25)
+SCENE, REFERENCE = "S2B_33UWP_20230713_0_L2A", "S2A_33UWP_20230718_0_L2A"
+pytestmark = pytest.mark.timeout(1200)
+Change = Callable[[Path, bytes], None]
+
+
+def renamed(path: Path, content: bytes) -> None:
+    """As rsync and most downloads do."""
+    beside = path.with_suffix(".new")
+    beside.write_bytes(content)
+    beside.replace(path)
+
+
+def overwritten(path: Path, content: bytes) -> None:
+    """In place, as cp does."""
+    path.write_bytes(content)
+
+
+def truncated(path: Path, content: bytes) -> None:
+    os.truncate(path, len(content) // 2)
+
+
+def removed(path: Path, content: bytes) -> None:
+    assert content
+    path.unlink()
+
+
+def written(path: Path, more: int) -> bytes:
+    """Write a band anew, `more` DN brighter and without compression: every image then has the same size in bytes. Returns the file."""
+    with rasterio.open(path) as dataset:
+        profile, image = dataset.profile, dataset.read()
+    brighter = np.where(image > 0, image + more, 0).astype(image.dtype)
+    with rasterio.open(path, "w", **{**profile, "compress": "none"}) as dataset:
+        dataset.write(brighter)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("who", [SCENE, REFERENCE], ids=["scene", "reference"])
+@pytest.mark.parametrize("change", [renamed, overwritten, truncated, removed], ids=lambda change: change.__name__)
+def test_a_file_that_changes_during_the_run(
+    who: str, change: Change, nursery: Nursery, tiny: Simulated, tmp_path: Path, tell: Tell
+) -> None:
+    moments = random.Random(f"{SEED} {who} {change.__name__}")  # noqa: S311
+    source = tiny.catalogue.parent
+
+    def home(name: str) -> tuple[Simulated, Path]:
+        shutil.copytree(source, tmp_path / name / "stac")
+        area = replace(tiny, catalogue=tmp_path / name / "stac" / "catalog.json")
+        band = next((tmp_path / name / "stac").rglob(f"{who}/B03.tif"))
+        return area, band
+
+    def command(area: Simulated, output: Path) -> tuple[object, ...]:
+        return words(area, output, "--references", "1", "--json")
+
+    area, band = home("former")
+    former = written(band, 0)
+    output = tmp_path / "former" / "out"
+    ended = nursery.run(*command(area, output), output=output)
+    assert ended.status == 0, ended.err
+    events, old = ended.events, pixels(whole_products(output))
+    area, band = home("later")
+    later = written(band, 300)
+    assert len(later) == len(former)
+    output = tmp_path / "later" / "out"
+    assert nursery.run(*command(area, output), output=output).status == 0
+    new = pixels(whole_products(output))
+    assert set(old) != set(new)
+
+    refused = 0
+    for number in range(TRIES):
+        area, band = home(str(number))
+        band.write_bytes(former)
+        output = tmp_path / str(number) / "out"
+        # The first try is in the midst of the blocks for certain.
+        event = events // 3 if number == 0 else moments.randint(1, events)
+        begun = nursery.begin(*command(area, output), output=output, pause=event)
+        assert begun.paused()
+        change(band, later)
+        begun.resume()
+        ended = begun.end()
+        made = pixels(whole_products(output))
+        assert ended.status == (0 if made else 1), (event, ended.err)
+        assert made in ({}, old, new), f"event {event} of {events}: a product of two versions"
+        if not made:
+            refused += 1
+            (scene,) = ended.document["scenes"]
+            assert scene["state"] in ("failed", "invalid")
+            assert band.name in scene["reason"], scene
+        status = nursery.run("status", output, output=output)
+        assert status.status == (0 if made else 1), status.out
+
+        again = nursery.run(*command(area, output), output=output)
+        assert again.status == (1 if who == SCENE and change in (truncated, removed) else 0), again.out
+        made_now = pixels(whole_products(output))
+        assert {name: files for name, files in made_now.items() if name in old} == made
+        # A product that was there stays where only another date has changed, see --refresh.
+        if change in (renamed, overwritten) and not (made and who == REFERENCE):
+            assert {name: files for name, files in made_now.items() if name not in old} == new
+    where = "scene" if who == SCENE else "reference"
+    tell(
+        f"a file of the {where} {change.__name__} during the run: {TRIES} times, {refused} refused, none of two versions"
+    )
