@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -24,13 +24,12 @@ from catalogs.footprint import geometry_of
 from catalogs.names import date_in, tile_in
 from pipeline.address import output_url
 from pipeline.errors import InvalidScene
+from pipeline.itemvalues import bounds, mapping, moment, names, number, numbers, reasons, shape, share, text, texts
 from pipeline.product import require_known
 
 _RASTER = re.compile(r"(?:\./)?([^/]+)\.tif|(?:\./)?[^/]+\.zarr/[^/]+/([^/]+)")
 _SMALLEST = 1e-4
 """Degrees, about 10 m: detail of an outline that no map shows."""
-
-_EARLIEST, _LATEST = 1970, 2200
 
 
 @dataclass(frozen=True)
@@ -135,9 +134,9 @@ def product_view(folder: Path, item: Mapping[str, Any]) -> ProductView:
 
     Raises InvalidScene for an item that is no product of this program, or one of a later version.
     """
-    name, properties = str(item["id"]), _mapping(item.get("properties"))
-    software = _text(_mapping(properties.get("processing:software")).get("declouder"))
-    scene = _text(properties.get("declouder:source"))
+    name, properties = str(item["id"]), mapping(item.get("properties"))
+    software = text(mapping(properties.get("processing:software")).get("declouder"))
+    scene = text(properties.get("declouder:source"))
     if not software or not scene:
         raise InvalidScene(
             f"{name}: an item of another program: it names neither declouder nor a source scene; move it away"
@@ -145,39 +144,39 @@ def product_view(folder: Path, item: Mapping[str, Any]) -> ProductView:
     require_known(software, name)
     assets = {key: asset for key, asset in item["assets"].items() if isinstance(asset, Mapping)}
     layers = _layers(assets)
-    seconds = _numbers(properties.get("declouder:seconds"), high=math.inf)
-    model = _mapping(properties.get("declouder:model"))
-    preview = _below(_text(_mapping(assets.get("preview")).get("href")))
+    seconds = numbers(properties.get("declouder:seconds"), high=math.inf)
+    model = mapping(properties.get("declouder:model"))
+    preview = _below(text(mapping(assets.get("preview")).get("href")))
     return ProductView(
         id=name,
         folder=folder,
         scene=scene,
-        time=_moment(properties.get("datetime") or properties.get("start_datetime")) or date_in(scene),
-        created=_text(properties.get("created")),
-        tile=tile_in(_text(properties.get("grid:code")).removeprefix("MGRS-")) or tile_in(scene) or "",
+        time=moment(properties.get("datetime") or properties.get("start_datetime")) or date_in(scene),
+        created=text(properties.get("created")),
+        tile=tile_in(text(properties.get("grid:code")).removeprefix("MGRS-")) or tile_in(scene) or "",
         outline=_outline(item),
-        provenance=_numbers(properties.get("declouder:provenance")),
-        mask=_numbers(properties.get("declouder:mask")),
-        cover_after=_share(properties.get("eo:cloud_cover")),
-        claimed=_share(properties.get("declouder:source_cloud_cover")),
-        seam=_number(properties.get("declouder:seam_score")),
-        confidence=_numbers(properties.get("declouder:confidence"), high=100.0),
+        provenance=numbers(properties.get("declouder:provenance")),
+        mask=numbers(properties.get("declouder:mask")),
+        cover_after=share(properties.get("eo:cloud_cover")),
+        claimed=share(properties.get("declouder:source_cloud_cover")),
+        seam=number(properties.get("declouder:seam_score")),
+        confidence=numbers(properties.get("declouder:confidence"), high=100.0),
         seconds={stage: value for stage, value in seconds.items() if stage != "total"},
         total=seconds.get("total"),
-        limit=_text(properties.get("declouder:limit")),
-        model=_text(model.get("name")),
-        digest=_text(model.get("sha256")),
-        mask_method=_text(properties.get("declouder:mask_method")),
+        limit=text(properties.get("declouder:limit")),
+        model=text(model.get("name")),
+        digest=text(model.get("sha256")),
+        mask_method=text(properties.get("declouder:mask_method")),
         references=_references(properties.get("declouder:references")),
-        skipped=_reasons(properties.get("declouder:references_skipped")),
-        left_out=_texts(properties.get("declouder:bands_left_out")),
-        settings=_mapping(properties.get("declouder:settings")),
+        skipped=reasons(properties.get("declouder:references_skipped")),
+        left_out=texts(properties.get("declouder:bands_left_out")),
+        settings=mapping(properties.get("declouder:settings")),
         software=software,
         source=_source(item.get("links")),
         rasters={layer: path for layer, (path, _) in layers.items()},
         encodings=_encodings(layers),
-        shape=_shape(_mapping(assets.get("provenance")).get("proj:shape")),
-        manifest=_text(_mapping(assets.get("manifest")).get("file:checksum")),
+        shape=shape(mapping(assets.get("provenance")).get("proj:shape")),
+        manifest=text(mapping(assets.get("manifest")).get("file:checksum")),
         preview=preview or "",
     )
 
@@ -186,7 +185,7 @@ def _layers(assets: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, Map
     """Layer -> its path below the folder, and its asset."""
     found = {}
     for asset in assets.values():
-        path = _below(_text(asset.get("href")))
+        path = _below(text(asset.get("href")))
         match = _RASTER.fullmatch(path) if path else None
         if path and match:
             found[match[1] or match[2]] = path, asset
@@ -204,8 +203,8 @@ def _below(href: str) -> str | None:
 def _encodings(layers: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, tuple[float, float]]:
     found = {}
     for layer, (_, asset) in layers.items():
-        said = _mapping(asset.get("declouder:reflectance"))
-        scale, offset = _number(said.get("scale")), _number(said.get("offset"))
+        said = mapping(asset.get("declouder:reflectance"))
+        scale, offset = number(said.get("scale")), number(said.get("offset"))
         if scale is not None and scale > 0 and offset is not None:
             found[layer] = (scale, offset)
     return found
@@ -217,10 +216,8 @@ def _outline(item: Mapping[str, Any]) -> BaseGeometry | None:
     with suppress(CatalogError, KeyError):
         outline = geometry_of(item["geometry"], "item")
     if outline is None or not _drawable(outline):
-        outline = None
-        with suppress(TypeError, ValueError, KeyError):
-            west, south, east, north = (float(value) for value in item["bbox"])
-            outline = box(west, south, east, north)
+        found = bounds(item.get("bbox"))
+        outline = None if found is None else box(*found)
     if outline is None or not _drawable(outline):
         return None
     return shapely.simplify(outline, _SMALLEST)
@@ -237,10 +234,10 @@ def _references(said: object) -> tuple[ReferenceView, ...]:
     entries = [entry for entry in said if isinstance(entry, Mapping)] if isinstance(said, list) else []
     return tuple(
         ReferenceView(
-            _text(entry.get("id")),
-            _number(entry.get("days")),
-            _share(entry.get("share"), percent=False),
-            _names(entry.get("not_harmonised")),
+            text(entry.get("id")),
+            number(entry.get("days")),
+            share(entry.get("share"), percent=False),
+            names(entry.get("not_harmonised")),
         )
         for entry in entries
     )
@@ -250,64 +247,5 @@ def _source(links: object) -> str:
     """The first thing that the product says it is derived from."""
     for link in links if isinstance(links, list) else []:
         if isinstance(link, Mapping) and link.get("rel") == "derived_from":
-            return _text(link.get("href"))
+            return text(link.get("href"))
     return ""
-
-
-def _moment(value: object) -> datetime | None:
-    with suppress(ValueError, OverflowError):
-        moment = datetime.fromisoformat(_text(value))
-        # Beyond these a date is a slip, and axes and calendars end.
-        if _EARLIEST <= moment.year < _LATEST:
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    return None
-
-
-def _shape(value: object) -> tuple[int, int] | None:
-    if isinstance(value, Sequence) and len(value) == 2 and all(isinstance(size, int) and size > 0 for size in value):
-        return int(value[0]), int(value[1])
-    return None
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _texts(value: object) -> dict[str, str]:
-    return {str(name): str(text) for name, text in _mapping(value).items()}
-
-
-def _reasons(value: object) -> dict[str, str]:
-    """Id -> reason; products of older versions have just that, later ones a list of both."""
-    if not isinstance(value, list):
-        return _texts(value)
-    return {
-        str(entry["id"]): _text(entry.get("reason")) for entry in value if isinstance(entry, Mapping) and "id" in entry
-    }
-
-
-def _names(value: object) -> tuple[str, ...]:
-    return tuple(str(name) for name in value) if isinstance(value, list) else ()
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) < 1e15 else None  # neither NaN nor infinity
-
-
-def _numbers(value: object, high: float = 1.0) -> dict[str, float]:
-    """Name -> number from 0 to `high`; others are left out."""
-    found = {str(name): _number(number) for name, number in _mapping(value).items()}
-    return {name: number for name, number in found.items() if number is not None and 0 <= number <= high}
-
-
-def _share(value: object, *, percent: bool = True) -> float | None:
-    number = _number(value)
-    if number is None or not 0 <= number <= (100 if percent else 1):
-        return None
-    return number / 100 if percent else number

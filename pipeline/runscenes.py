@@ -8,6 +8,7 @@ from html import escape
 from itertools import pairwise
 
 from pipeline.hrefs import without_credentials
+from pipeline.itemvalues import number
 from pipeline.layers import PROVENANCE, PROVENANCE_COLOURS
 from pipeline.page_parts import hex_colour
 from pipeline.productview import ProductView, ReferenceView
@@ -154,8 +155,8 @@ def _reference(one: ReferenceView) -> str:
 def _more(view: ProductView) -> list[tuple[str, str]]:
     skipped = _lines(view.skipped) or "none was passed over"
     chosen = {name: view.settings[name] for name in _SETTINGS if name in view.settings}
-    tiles = view.settings.get("tiles"), view.settings.get("tiles_restored")
-    network = f"{tiles[1]} of {tiles[0]} needed the network" if None not in tiles else MISSING
+    tiles, seen = (number(view.settings.get(name)) for name in ("tiles", "tiles_restored"))
+    network = MISSING if tiles is None or seen is None else f"{seen:,.0f} of {tiles:,.0f} needed the network"
     return [
         ("Time", _times(view)),
         ("Other dates, not used", skipped),
@@ -169,7 +170,7 @@ def _more(view: ProductView) -> list[tuple[str, str]]:
                 )
             ),
         ),
-        ("Tiles", escape(network)),
+        ("Tiles", network),
         (
             "Settings",
             "; ".join(f"{escape(name.replace('_', ' '))} {escape(_said(value))}" for name, value in chosen.items())
@@ -219,7 +220,10 @@ def _lines(values: Mapping[str, str]) -> str:
 
 
 def _said(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return " ".join(map(_said, value))
+    nothing = value is None or (isinstance(value, float) and number(value) is None)
+    return MISSING if nothing else str(value)
 
 
 def _listed(facts: Sequence[tuple[str, str]]) -> str:
