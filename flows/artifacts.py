@@ -1,27 +1,85 @@
-"""What a run leaves in Prefect: a page for each scene, with its numbers and its picture, and a table of the run or the backfill."""
+"""What a run leaves in Prefect: of each scene a page with its numbers and its picture, and a link to its product; of the run or the
+backfill a table, and a link to the HTML page of the folder, which is written here too.
+
+Nothing of it is a result, so nothing that goes wrong with it fails a run.
+"""
 
 from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
+from catalogs.hrefs import is_remote
 from flows.backfilling import BackfillSummary, count_states
-from flows.scene_log import plain
+from flows.report import shown, write_report
+from flows.scene_log import Log, plain
 from flows.summary import SHOWN, RunSummary, SceneSummary, shares_shown
 from flows.times import StageTimes, seconds
+from pipeline.hrefs import without_credentials
 from pipeline.publish import read_file
 
 
-def publish_scene(scene: SceneSummary) -> None:
-    """Make the page of a scene."""
-    create_markdown_artifact(
-        markdown=scene_page(scene), key=artifact_key(f"scene-{scene.scene}"), description=f"{scene.name}: {scene.state}"
+def attempt(log: Log, what: str, publish: Callable[[], object]) -> None:
+    """`publish()`; what goes wrong is a warning. Prefect's own client has asked six times by then, over a minute."""
+    try:
+        publish()
+    except Exception as error:  # noqa: BLE001 - what is only shown must not turn a good run into a failed one, whatever is wrong with it
+        log.warning(plain(f"no {what} in Prefect: {' '.join(str(error).split()) or type(error).__name__}"))
+
+
+def publish_scene(scene: SceneSummary, log: Log) -> None:
+    """Make the page of a scene, and the link to its product where there is one."""
+
+    def publish() -> None:
+        create_markdown_artifact(
+            markdown=scene_page(scene),
+            key=artifact_key(f"scene-{scene.scene}"),
+            description=f"{scene.name}: {scene.state}",
+        )
+        if scene.product:
+            create_link_artifact(
+                link=link_to(scene.product),
+                link_text=scene.product_id,
+                key=artifact_key(f"product-{scene.scene}"),
+                description=f"{scene.name}: {plain(scene.product)}",
+            )
+
+    attempt(log, "page", publish)
+
+
+def publish_page(output: Path, log: Log) -> None:
+    """Write report.html into a product folder, and make the link to it."""
+    try:
+        page = shown(write_report(output, anew=False))
+    except Exception as error:  # noqa: BLE001 - as above
+        reason = " ".join(str(error).split()) or type(error).__name__
+        log.warning(plain(f"no report.html: {reason}; the products are not touched by that; try `decloud report`"))
+        return
+    log.info(f"report: {page}")
+    attempt(
+        log,
+        "link to report.html",
+        lambda: create_link_artifact(
+            link=link_to(page), link_text="report.html", key="decloud-report", description=page
+        ),
     )
 
 
-def publish_run(summary: RunSummary) -> None:
+def link_to(place: str) -> str:
+    """The URL of a path or URL, without user, password and query, and so that it can stand in Markdown.
+
+    >>> link_to("/data/out (2)/S2B.json"), link_to("s3://bucket/a b/S2B.json"), link_to("https://me:pw@host/S2B.json?sig=secret")
+    ('file:///data/out%20%282%29/S2B.json', 's3://bucket/a%20b/S2B.json', 'https://host/S2B.json')
+    """
+    return quote(without_credentials(place), safe=":/@%") if is_remote(place) else Path(place).absolute().as_uri()
+
+
+def publish_run(summary: RunSummary, log: Log) -> None:
     """Make the table of a run. One of a key for all runs: Prefect keeps its versions."""
     rows = [
         {
@@ -41,7 +99,8 @@ def publish_run(summary: RunSummary) -> None:
         for scene in summary.scenes
     ]
     rows += [{"scene": "", "state": "unreadable", "reason": plain(problem)} for problem in summary.problems]
-    create_table_artifact(table=rows, key="decloud-run", description=f"{summary.output}: {summary.headline}")
+    said = f"{summary.output}: {summary.headline}"
+    attempt(log, "table", lambda: create_table_artifact(table=rows, key="decloud-run", description=said))
 
 
 def _percent(share: float) -> float:
@@ -49,7 +108,7 @@ def _percent(share: float) -> float:
     return round(100 * float(share), 2)
 
 
-def publish_backfill(summary: BackfillSummary) -> None:
+def publish_backfill(summary: BackfillSummary, log: Log) -> None:
     """Make the table of a backfill, a row a window; versions as of a run's."""
     rows = [
         {
@@ -62,7 +121,8 @@ def publish_backfill(summary: BackfillSummary) -> None:
         }
         for line in summary.windows
     ]
-    create_table_artifact(table=rows, key="decloud-backfill", description=f"{summary.output}: {summary.headline}")
+    said = f"{summary.output}: {summary.headline}"
+    attempt(log, "table", lambda: create_table_artifact(table=rows, key="decloud-backfill", description=said))
 
 
 def scene_page(scene: SceneSummary) -> str:

@@ -62,7 +62,7 @@ def backfill(
         request = _request(values | {"output": output, "overwrite": overwrite}, windows)
         summary = (_in_prefect if prefect else _directly)(request, quiet=quiet)
     _print(summary, as_json=json)
-    if any(line.scenes for line in summary.windows):
+    if any(line.scenes for line in summary.windows) and not prefect:  # the flow has written it
         report_after(output, quiet=quiet)
     raise typer.Exit(1 if summary.failed else 0)
 

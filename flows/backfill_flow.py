@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from typing import Annotated
+from datetime import datetime
+from pathlib import Path
 
 from prefect import flow, get_run_logger
-from pydantic import Field
 
 from catalogs.errors import CatalogError
-from flows.artifacts import publish_backfill
+from flows.artifacts import publish_backfill, publish_page
 from flows.backfill_request import BackfillRequest
 from flows.backfilling import BackfillSummary, RunWindow, run_windows
 from flows.cancelling import cancellable
 from flows.children import WINDOW, DeployedWindows, find_windows
-from flows.decloud import decloud_all, scheduled_start
+from flows.decloud import decloud_all
 from flows.embedded import plain_errors
 from flows.hooks import note_cancelled, note_crashed
 from flows.ledger import in_ledger
+from flows.meter import Meter, Reached
+from flows.run_names import backfill_run_name, scheduled_start
+from flows.run_tags import request_tags, tag_run
+from flows.scene_log import Log
 from pipeline.errors import InvalidSettings, PipelineError
 from pipeline.runner import one_cluster
 from srgan.errors import ModelError
@@ -39,26 +43,29 @@ class BackfillNotDone(Exception):
 
 @flow(
     name="backfill",
-    flow_run_name="backfill {request.dates}",
+    flow_run_name=backfill_run_name,
     persist_result=False,
     validate_parameters=True,
     on_crashed=[note_crashed],
     on_cancellation=[note_cancelled],
 )
-def backfill(
-    request: Annotated[
-        BackfillRequest, Field(description="Catalogue, area, dates, output, windows, and how it is to be done")
-    ],
-) -> BackfillSummary:
-    """Decloud a time series over an area in windows, oldest first; what is done already is left alone."""
+def backfill(request: BackfillRequest) -> BackfillSummary:
+    """Decloud a time series over an area in windows, oldest first; what is done already is left alone.
+
+    Args:
+        request: Catalogue, area, dates, output, windows, and how it is to be done
+    """
     plain_errors(CatalogError, PipelineError, ModelError, BackfillNotDone)
     logger = get_run_logger()
     moment = scheduled_start()
+    tag_run(logger, *request_tags(request), f"backfill:{request.id}")
     runner = _runner(request, logger)
     here = not isinstance(runner, DeployedWindows)
     with cancellable(), one_cluster(request.resources.resources(), logger.info) if here else nullcontext():
-        summary = run_windows(request.at(moment), runner, moment, logger.info)
-    publish_backfill(summary)
+        summary = _windows(request.at(moment), runner, moment, logger)
+        if any(line.scenes for line in summary.windows):
+            publish_page(Path(request.output), logger)
+    publish_backfill(summary, logger)
     logger.log(logging.WARNING if summary.failed else logging.INFO, summary.headline)
     if summary.failed:
         raise BackfillNotDone(summary)
@@ -73,7 +80,13 @@ def run_backfill_flow(request: BackfillRequest) -> BackfillSummary:
         return error.summary
 
 
-def _runner(request: BackfillRequest, logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> RunWindow:
+def _windows(request: BackfillRequest, runner: RunWindow, moment: datetime, logger: Log) -> BackfillSummary:
+    reached = Reached()
+    with Meter("backfill-progress", "all windows", reached.look, logger):
+        return run_windows(request, runner, moment, logger.info, reached.tell)
+
+
+def _runner(request: BackfillRequest, logger: Log) -> RunWindow:
     """What runs a window. Raises InvalidSettings where the deployment is asked for and cannot be used."""
     found = None if request.windows == "inline" else find_windows()
     if found is None or found.problem:

@@ -29,7 +29,7 @@ def _known_step(step: str) -> str:
 class BackfillRequest(CatalogRequest):
     """A time series over an area: its windows, oldest first."""
 
-    kind: Literal["backfill"] = "backfill"
+    kind: Literal["backfill"] = Field("backfill", description="Which request this is; leave it as it is")
     step: Annotated[str, AfterValidator(_known_step)] = Field(
         "month", description="Length of a window: month (of the calendar), or a number of days, for example 10d"
     )

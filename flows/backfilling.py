@@ -21,7 +21,10 @@ from flows.request import AreaRequest
 from flows.stacking import Stack
 from pipeline.address import address
 from pipeline.errors import PipelineError
+from pipeline.progress import Progress, silent
 
+WINDOWS = "windows"
+"""The stage that counts them."""
 RunWindow = Callable[[AreaRequest], object]
 """Runs a window and leaves how it ended in the ledger. May raise SourceUnavailable for it; any other error ends the backfill."""
 
@@ -79,12 +82,16 @@ def count_states(line: WindowLine) -> dict[str, int]:
 
 
 def run_windows(
-    request: BackfillRequest, run_window: RunWindow, moment: datetime, tell: Callable[[str], None]
+    request: BackfillRequest,
+    run_window: RunWindow,
+    moment: datetime,
+    tell: Callable[[str], None],
+    progress: Progress = silent,
 ) -> BackfillSummary:
     """Run the windows of a backfill up to the day of `moment`; one that fails does not stop the rest.
 
-    tell: told a line as each window begins and ends. Raises InvalidQuery and InvalidSettings for what no window could be run with,
-    WriteFailed where the ledger cannot be written.
+    tell: told a line as each window begins and ends. progress: told of the stage `windows`.
+    Raises InvalidQuery and InvalidSettings for what no window could be run with, WriteFailed where the ledger cannot be written.
     """
     windows = request.split(moment)
     check_once(request.window(windows[0]))
@@ -96,6 +103,7 @@ def run_windows(
     lines = []
     for number, window in enumerate(windows, 1):
         check()
+        progress(WINDOWS, number - 1, len(windows))
         place = f"window {number}/{len(windows)} {window.dates}: "
         tell(f"{place}begins")
         before = ledger.latest().get(window.dates)
@@ -114,6 +122,7 @@ def run_windows(
             stack.add(line)
             if line.window in stack.problems:
                 tell(f"{place}not in the cube: {stack.problems[line.window]}")
+    progress(WINDOWS, len(windows), len(windows))
     return BackfillSummary(
         request.id,
         address(output),

@@ -9,30 +9,30 @@ cached here. Needs `flows.embedded.prepare_environment` beforehand where no serv
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, tags
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
-from pydantic import Field
 
 from catalogs.errors import CatalogError, SourceUnavailable
-from flows.artifacts import publish_run, publish_scene
+from flows.artifacts import publish_page, publish_run, publish_scene
 from flows.cancelling import cancellable
 from flows.embedded import plain_errors
 from flows.events import tell_published
 from flows.execution import SceneWork, decloud_one, run_all
 from flows.hooks import note_cancelled, note_crashed
 from flows.ledger import in_ledger
+from flows.meter import SCENE, Counting, Meter, Reached
 from flows.patience import patient_task
 from flows.request import AreaRequest, SceneRequest
+from flows.run_names import area_run_name, scene_run_name, scheduled_start
+from flows.run_tags import found_tags, request_tags, scene_tags, tag_run
 from flows.scene_log import SceneLog
 from flows.selection import Selection, select
 from flows.summary import RunSummary, SceneSummary
-from flows.watch import Silent
 from pipeline.errors import PipelineError
-from pipeline.hrefs import without_credentials
 from pipeline.progress import Progress
 from pipeline.runner import one_cluster
 from srgan.errors import ModelError
@@ -71,10 +71,21 @@ def search_task(request: AreaRequest | SceneRequest) -> Selection:
 @patient_task("decloud-scene", may_pass, run_name="{name}")
 def scene_task(name: str, work: SceneWork) -> SceneSummary:  # noqa: ARG001 - names the task run
     """Decloud one scene. Raises SceneNotDone where it has no product."""
-    with SceneLog(get_run_logger(), work.item.id) as log:
-        scene = decloud_one(work, log.scene(work.number, work.count, work.name))
+    logger, reached = get_run_logger(), Reached(SCENE)
+    with (
+        SceneLog(logger, work.item.id) as log,
+        Meter("scene-progress", work.name, reached.look, logger) as meter,
+    ):
+        lines = log.scene(work.number, work.count, work.name)
+
+        def tell(stage: str, done: int, total: int) -> None:
+            reached.tell(stage, done, total)
+            lines(stage, done, total)
+
+        scene = decloud_one(work, tell)
         log.ended(scene.line)
-    publish_scene(scene)
+        meter.end(scene.line, 1.0 if scene.good else reached.look()[0])
+    publish_scene(scene, logger)
     if not scene.good:
         raise SceneNotDone(scene)
     tell_published(scene)
@@ -83,39 +94,35 @@ def scene_task(name: str, work: SceneWork) -> SceneSummary:  # noqa: ARG001 - na
 
 @flow(
     name="decloud-aoi",
-    flow_run_name="decloud-aoi {request.dates}",
+    flow_run_name=area_run_name,
     persist_result=False,
     validate_parameters=True,
     on_crashed=[note_crashed],
     on_cancellation=[note_cancelled],
 )
-def decloud_aoi(
-    request: Annotated[AreaRequest, Field(description="Catalogue, area, dates, output, and how it is to be done")],
-) -> RunSummary:
-    """Decloud the scenes of a catalogue in an area and a span of time."""
+def decloud_aoi(request: AreaRequest) -> RunSummary:
+    """Decloud the scenes of a catalogue in an area and a span of time.
+
+    Args:
+        request: Catalogue, area, dates, output, and how it is to be done
+    """
     return _run(request.at(scheduled_start()))
-
-
-def _scene_run_name() -> str:
-    """`decloud-scene T33TWL_B02.tif`: the first source's name, without the query in which a signed URL keeps its secret."""
-    from prefect.runtime import flow_run
-
-    first = str(flow_run.parameters["request"].sources[0])
-    return f"decloud-scene {without_credentials(first).rstrip('/').rpartition('/')[2]}"
 
 
 @flow(
     name="decloud-scene",
-    flow_run_name=_scene_run_name,
+    flow_run_name=scene_run_name,
     persist_result=False,
     validate_parameters=True,
     on_crashed=[note_crashed],
     on_cancellation=[note_cancelled],
 )
-def decloud_scene_flow(
-    request: Annotated[SceneRequest, Field(description="Files or items, output, and how it is to be done")],
-) -> RunSummary:
-    """Decloud scenes that are named one by one."""
+def decloud_scene_flow(request: SceneRequest) -> RunSummary:
+    """Decloud scenes that are named one by one.
+
+    Args:
+        request: Files or items, output, and how it is to be done
+    """
     return _run(request)
 
 
@@ -127,13 +134,6 @@ def run_flow(request: AreaRequest | SceneRequest) -> RunSummary:
         return error.summary
 
 
-def scheduled_start() -> datetime:
-    """When the flow run around us was to start, which a late run does long afterwards; UTC."""
-    from prefect.runtime import flow_run
-
-    return flow_run.scheduled_start_time or datetime.now(UTC)
-
-
 def _run(request: AreaRequest | SceneRequest) -> RunSummary:
     with cancellable():
         summary = (
@@ -141,6 +141,9 @@ def _run(request: AreaRequest | SceneRequest) -> RunSummary:
             if isinstance(request, AreaRequest)
             else decloud_all(request)
         )
+        if summary.scenes and not getattr(request, "part_of", ""):
+            # That of a backfill is written once, after its windows: each of them is its own, and they would write it in turns.
+            publish_page(Path(request.output), get_run_logger())
     if summary.failed:
         raise RunNotDone(summary)
     return summary
@@ -150,20 +153,23 @@ def decloud_all(request: AreaRequest | SceneRequest) -> RunSummary:
     """Find and decloud the scenes of a request in the flow run around us, and leave its table; a failed scene raises nothing."""
     plain_errors(CatalogError, PipelineError, ModelError, SceneNotDone, RunNotDone)
     logger = get_run_logger()
+    tag_run(logger, *request_tags(request))
     selection = search_task(request)
+    tag_run(logger, *found_tags(selection.items))
     for line in (*selection.problems, *selection.warnings):
         logger.warning(line)
     for line in selection.remarks:
         logger.info(line)
     with one_cluster(request.resources.resources(), logger.info):
-        summary = run_all(request, selection, Silent(), _in_task)
-    publish_run(summary)
+        summary = run_all(request, selection, Counting(logger), _in_task)
+    publish_run(summary, logger)
     logger.log(logging.WARNING if summary.failed else logging.INFO, summary.headline)
     return summary
 
 
 def _in_task(work: SceneWork, progress: Progress) -> SceneSummary:  # noqa: ARG001 - the task has a logger of its own
     try:
-        return scene_task(work.name, work)
+        with tags(*scene_tags(work.item)):
+            return scene_task(work.name, work)
     except SceneNotDone as error:
         return error.scene

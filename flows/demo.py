@@ -85,7 +85,15 @@ def _demo(output: Path, size: int, checkpoint: str | None, *, json: bool, quiet:
         from flows.tables import print_json
 
         scenes = [asdict(scene) | {"ratio": scene.ratio} for scene in comparisons]
-        print_json({"run": summary.document(), "truth": scenes, "enough": enough, "picture": str(picture)})
+        print_json(
+            {
+                "run": summary.document(),
+                "truth": scenes,
+                "enough": enough,
+                "picture": str(picture),
+                "report": _page(summary),
+            }
+        )
     else:
         print_summary(summary)
         _print(comparisons, area, summary, picture, enough=enough)
@@ -123,9 +131,19 @@ def _print(
     )
     verdict = "At most half of the error is left in every scene." if enough else "MORE THAN HALF of the error is left."
     sys.stdout.write(verdict + "\n")
+    page = _page(summary)
+    sys.stdout.write(f"\nreport    {page}" if page else "")
     sys.stdout.write(
         f"\npicture   {picture}\nproducts  {Path(summary.output) / 'catalog.json'}\nscenes    {area.catalogue}\ntruth     {area.truth}\n"
     )
+
+
+def _page(summary: RunSummary) -> str | None:
+    """The page that the flow has written; None where it could not, which its log says."""
+    from pipeline.runpage import REPORT
+
+    page = Path(summary.output) / REPORT
+    return str(page) if page.is_file() else None
 
 
 def _teller(*, quiet: bool) -> Callable[[str], None]:

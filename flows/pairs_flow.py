@@ -8,7 +8,7 @@ whole or not at all, so the same request again begins again and ends in the same
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
@@ -16,11 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from catalogs.errors import CatalogError
 from catalogs.pairs import rejects_path
+from flows.artifacts import attempt
 from flows.embedded import plain_errors
-from flows.interrupts import check, checked
+from flows.interrupts import check
+from flows.meter import metered
 from flows.pairs import check_output, counted, query_of, splits_named
 from flows.patience import patient_task
-from flows.train_watch import Lines
+from flows.run_names import pairs_run_name
+from flows.run_tags import tag_run
 from pipeline.errors import PipelineError
 from pipeline.pairs import MAX_DAYS, build_pairs
 
@@ -73,33 +76,38 @@ def pairs_task(request: PairsRequest) -> PairsMade:
     """Find the places, measure them, write the table."""
     from catalogs.places import find_places
 
-    tell = checked(Lines(get_run_logger().info).stage)
-    found = find_places(
-        request.root,
-        request.layout,
-        splits=splits_named(request.splits),
-        chip=request.chip,
-        by=request.split_by,
-        query=query_of(request.aoi, request.dates),
-        progress=tell,
-    )
-    table, rejects = build_pairs(found, progress=tell, max_days=request.max_days)
-    check()
-    table.write(request.output, rejects)
+    logger = get_run_logger()
+    with metered("pairs-progress", request.output.name, logger) as tell:
+        found = find_places(
+            request.root,
+            request.layout,
+            splits=splits_named(request.splits),
+            chip=request.chip,
+            by=request.split_by,
+            query=query_of(request.aoi, request.dates),
+            progress=tell,
+        )
+        table, rejects = build_pairs(found, progress=tell, max_days=request.max_days)
+        check()
+        table.write(request.output, rejects)
     rows = [{"split": row["split"], "role": row["role"], **row["quality"]} for row in counted(table)]
-    create_table_artifact(table=rows, key="pairs", description=f"{request.output}: chips by split, role and quality")
+    said = f"{request.output}: chips by split, role and quality"
+    attempt(logger, "table", lambda: create_table_artifact(table=rows, key="pairs", description=said))
     good = int((table.frame["quality"] == "ok").sum())
     return PairsMade(
         table=str(request.output), rows=len(table.frame), good=good, rejected=len(rejects), split_hash=table.split_hash
     )
 
 
-@flow(name="build-pairs", flow_run_name="build-pairs {request.output.name}", persist_result=False)
-def build_pairs_flow(
-    request: Annotated[PairsRequest, Field(description="Of what, into which file, and how it is split")],
-) -> PairsMade:
-    """Make the catalogue of training pairs, each with the verdict of the quality gate."""
+@flow(name="build-pairs", flow_run_name=pairs_run_name, persist_result=False)
+def build_pairs_flow(request: PairsRequest) -> PairsMade:
+    """Make the catalogue of training pairs, each with the verdict of the quality gate.
+
+    Args:
+        request: Of what, into which file, and how it is split
+    """
     plain_errors(CatalogError, PipelineError)
+    tag_run(get_run_logger(), f"layout:{request.layout}")
     check_output(request.output)
     made = pairs_task(request)
     get_run_logger().info(

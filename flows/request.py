@@ -155,7 +155,7 @@ class CatalogRequest(Request):
 class AreaRequest(CatalogRequest):
     """The scenes of a catalogue in an area, in a span of time."""
 
-    kind: Literal["area"] = "area"
+    kind: Literal["area"] = Field("area", description="Which request this is; leave it as it is")
     part_of: str = Field(
         "",
         pattern=r"^([0-9a-f]{10})?$",
@@ -166,7 +166,7 @@ class AreaRequest(CatalogRequest):
 class SceneRequest(Request):
     """Scenes named one by one."""
 
-    kind: Literal["scenes"] = "scenes"
+    kind: Literal["scenes"] = Field("scenes", description="Which request this is; leave it as it is")
     sources: tuple[str, ...] = Field(
         min_length=1, description="GeoTIFFs, single-band files of one scene, SAFE folders, STAC items (path or URL)"
     )

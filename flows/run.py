@@ -48,7 +48,7 @@ def run(
         request = options.build_request(values | {"output": output, "sources": sources, "overwrite": overwrite})
         summary = (run_in_prefect if prefect else run_directly)(request, quiet=quiet)
     print_summary(summary, as_json=json)
-    if summary.scenes:
+    if summary.scenes and not prefect:  # the flow has written it
         report_after(output, quiet=quiet)
     raise typer.Exit(1 if summary.failed else 0)
 

@@ -5,24 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import json
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from uuid import UUID
 
-import httpx
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from flows.artifacts import attempt
+from flows.meter import Meter
+from flows.scene_log import Log
 from flows.train_watch import Lines, pace
-from flows.watch import EVERY
 
 if TYPE_CHECKING:
     from srgan.progress import Progress
@@ -33,30 +27,27 @@ PREFIX = "validation/"
 
 
 class Artifacts:
-    """A `TrainWatcher` that keeps a progress bar and a table of scores in Prefect, and writes lines to the run's log.
+    """A `TrainWatcher` that keeps a progress artifact and a table of scores in Prefect, and writes lines to the run's log.
 
     A server that does not answer costs a line in the log and no training.
     """
 
-    def __init__(
-        self,
-        logger: logging.Logger | logging.LoggerAdapter[Any],
-        output: Path,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._logger, self._output, self._clock = logger, output, clock
+    def __init__(self, logger: Log, output: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._logger, self._output = logger, output
         self._lines = Lines(logger.info, clock)
-        self._bar: UUID | None = None
-        self._last = -EVERY
+        self._reached = (0.0, "begins")
+        self._meter = Meter("train-progress", str(output), lambda: self._reached, logger)
 
     def __enter__(self) -> Self:
-        self._try(lambda: self._progress(0.0, f"{self._output}: begins"))
+        self._meter.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return None
+        if error is None:
+            self._meter.end(self._reached[1])
+        self._meter.__exit__(kind, error, trace)
 
     def stage(self, stage: str, done: int, total: int) -> None:
         """As in `TrainWatcher`."""
@@ -65,27 +56,9 @@ class Artifacts:
     def step(self, progress: Progress) -> None:
         """As in `TrainWatcher`."""
         self._lines.step(progress)
-        now = self._clock()
-        if now - self._last >= EVERY or progress.step >= progress.steps:
-            self._last = now
-            share = 100.0 * progress.step / progress.steps
-            self._try(lambda: self._progress(share, f"{self._output}: {pace(progress)}"))
+        self._reached = (progress.step / progress.steps, pace(progress))
         if progress.validation is not None:
-            self._try(lambda: publish_scores(self._output))
-
-    def _progress(self, share: float, description: str) -> None:
-        if self._bar is None:
-            made = create_progress_artifact(share, key="train-progress", description=description)
-            # Outside of an event loop it is the id itself.
-            self._bar = made if isinstance(made, UUID) else None
-        else:
-            update_progress_artifact(self._bar, share, description=description)
-
-    def _try(self, publish: Callable[[], None]) -> None:
-        try:
-            publish()
-        except httpx.HTTPError as error:
-            self._logger.warning(f"not shown in Prefect, training goes on: {type(error).__name__}: {error}")
+            attempt(self._logger, "scores", lambda: publish_scores(self._output))
 
 
 def publish_scores(output: Path) -> None:
@@ -105,14 +78,14 @@ def scores_of(output: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def publish_card(output: Path, card: str) -> None:
+def publish_card(output: Path, card: str, log: Log) -> None:
     """The model card with a picture of the last validation, where there is one."""
     text = Path(card).read_text(encoding="utf-8")
     picture = last_picture(output)
     if picture is not None:
         encoded = base64.b64encode(picture).decode("ascii")
         text += f"\n\nInput, prediction, truth:\n\n![validation](data:image/png;base64,{encoded})\n"
-    create_markdown_artifact(markdown=text, key="train-card", description=str(output))
+    attempt(log, "card", lambda: create_markdown_artifact(markdown=text, key="train-card", description=str(output)))
 
 
 def last_picture(output: Path) -> bytes | None:

@@ -82,7 +82,7 @@ class TrainSettings(BaseModel):
     crop: int = Field(256, ge=64, multiple_of=64, description="Edge of a training crop, pixels")
     seed: int = Field(0, ge=0, lt=2**63, description="Of weights, order, clouds and everything else that is drawn")
 
-    skies: SkyShares = Field(default_factory=SkyShares)
+    skies: SkyShares = Field(default_factory=SkyShares, description="How often each kind of synthetic sky is drawn")
     transplants: float = Field(
         0.15, ge=0, le=1, description="Share of synthetic samples under a real, transplanted cloud"
     )
@@ -101,7 +101,7 @@ class TrainSettings(BaseModel):
     schedule: Literal["constant", "cosine"] = Field("cosine", description="How the rate goes on")
     clip: float = Field(1.0, gt=0, description="Norm to which a gradient is cut")
     average: float = Field(0.999, ge=0, lt=1, description="Moving average of the weights; shorter at the start")
-    losses: LossWeights = Field(default_factory=LossWeights)
+    losses: LossWeights = Field(default_factory=LossWeights, description="Weight of each term of the loss")
     gan: Literal["lsgan", "hinge"] = Field(
         "lsgan", description="Loss of the discriminator: lsgan (least squares) or hinge"
     )

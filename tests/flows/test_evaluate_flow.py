@@ -54,7 +54,7 @@ def test_the_flow_makes_the_report_that_the_command_makes_and_shows_its_scores(
     assert timeless(report_of(tmp_path / "flowed")) == timeless(report_of(tmp_path / "direct"))
     assert flowed.document["scores"] == direct.document["scores"]
     run = last_run()
-    assert run.name == "evaluate flowed"
+    assert run.name == f"evaluate {given[1].parent.name}/made.safetensors on val"
     assert run.state.is_completed()
     assert set(task_runs(run.id)) == {"score", "report"}
     shown: Any = Artifact.get("evaluate-scores")
