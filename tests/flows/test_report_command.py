@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from flows.cli import main
+from flows.record import write_record
+from flows.request import SceneRequest
 from pipeline import runpage
+from pipeline.durable import turn
 from pipeline.journal import Journal
 from pipeline.publish import published_items
+from pipeline.settings import DecloudSettings
 from pipeline.simulation.simulate import Simulated
 from tests.flows.conftest import Decloud, MadeScene, area_run
 from tests.pipeline.conftest import SECRET, TestBucket, bucket, s3_endpoint, s3_environment  # noqa: F401 - fixtures
@@ -18,8 +28,6 @@ from tests.pipeline.conftest import SECRET, TestBucket, bucket, s3_endpoint, s3_
 
 @pytest.fixture(scope="module")
 def backfilled(area: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from flows.cli import main
-
     output = tmp_path_factory.mktemp("backfilled") / "out"
     assert main([str(part) for part in area_run(area, output, "--step", "5d", command="backfill")]) == 0
     return output
@@ -107,6 +115,129 @@ def test_half_a_product_alone_is_reported(backfilled: Path, tmp_path: Path, decl
     ended = decloud("report", tmp_path / "out")
     assert ended.status == 0, ended.err
     assert "half a product" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_an_item_that_cannot_be_read_costs_its_own_scene_alone(
+    backfilled: Path, tmp_path: Path, decloud: Decloud
+) -> None:
+    output = shutil.copytree(backfilled, tmp_path / "out")
+    name, *others = published_items(output)
+    (output / name / f"{name}.json").unlink()
+    (output / name / f"{name}.json").mkdir()
+    assert decloud("report", output).status == 0
+    page = (output / "report.html").read_text()
+    # Named once: as its scene, not as a folder too.
+    assert page.count("item cannot be read: Is a directory") == 1
+    assert "3 scenes from 2023-07-08 to 2023-07-18: 1 damaged, 2 done." in page
+    assert all(f'id="product-{other}"' in page for other in others)
+    states = {scene["product"]: scene["state"] for scene in decloud("status", output, "--json").document["scenes"]}
+    assert states == {name: "damaged"} | dict.fromkeys(others, "done")
+    # Of one that no journal tells of, its folder is named.
+    shutil.rmtree(output / "runs")
+    assert decloud("report", output).status == 0
+    page = (output / "report.html").read_text()
+    assert page.count("item cannot be read: Is a directory") == 1
+    assert name in page
+
+
+def test_items_of_others_are_no_scenes_of_ours(backfilled: Path, tmp_path: Path, decloud: Decloud) -> None:
+    output = shutil.copytree(backfilled, tmp_path / "out")
+    name = published_items(output)[0]
+    item = json.loads((output / name / f"{name}.json").read_text())
+    (output / "theirs").mkdir()
+    foreign = item | {"id": "theirs", "properties": {"datetime": item["properties"]["datetime"]}}
+    (output / "theirs" / "theirs.json").write_text(json.dumps(foreign))
+    (output / "later").mkdir()
+    later = item | {"id": "later"}
+    later["properties"] = item["properties"] | {"processing:software": {"declouder": "77.0"}}
+    (output / "later" / "later.json").write_text(json.dumps(later))
+    assert decloud("report", output).status == 0
+    page = (output / "report.html").read_text()
+    assert "3 scenes from 2023-07-08 to 2023-07-18: 3 done." in page
+    assert "an item of another program" in page
+    assert "made by declouder 77.0" in page
+    for other in (*published_items(output), "runs"):
+        if other not in ("theirs", "later"):
+            shutil.rmtree(output / other)
+    assert decloud("report", output).status == 0
+    assert "No scene was ever run here." in (output / "report.html").read_text()
+
+
+def test_a_name_that_no_disk_can_hold_is_a_missing_file(backfilled: Path, tmp_path: Path, decloud: Decloud) -> None:
+    output = shutil.copytree(backfilled, tmp_path / "out")
+    name = published_items(output)[0]
+    path = output / name / f"{name}.json"
+    item = json.loads(path.read_text())
+    item["assets"]["red"]["href"] = f"./{'n' * 300}.tif"
+    item["assets"]["preview"]["href"] = f"./{'n' * 300}.png"
+    path.write_text(json.dumps(item))
+    ended = decloud("report", output)
+    assert (ended.status, ended.err) == (0, "")
+    page = (output / "report.html").read_text()
+    assert f"{'n' * 300}.tif is missing" in page
+    assert "1 damaged, 2 done" in page
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="this system does not tell who waits for a lock")
+def test_ctrl_c_while_the_page_is_written_is_no_end_of_the_run(scene: MadeScene, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    lock = output / ".cache" / "report.lock"
+    lock.parent.mkdir(parents=True)
+    arguments = [str(part) for part in scene.arguments(output)]
+    with (
+        turn(lock),
+        subprocess.Popen(
+            [sys.executable, "-m", "flows", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        try:
+            # It has published, and waits for us with its page.
+            until(lambda: waits_for_a_lock(process.pid) or process.poll() is not None)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    assert "T33UWP_20230810" in out
+    assert "Traceback" not in err
+    (warning,) = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert warning == ("warning: no report.html: interrupted; the products are complete; try `decloud report`")
+    assert len(published_items(output)) == 1
+    assert not (output / "report.html").exists()
+    assert main(["report", str(output), "--quiet"]) == 0
+    assert (output / "report.html").is_file()
+
+
+def waits_for_a_lock(pid: int) -> bool:
+    """Whether a process of this machine is kept waiting by a lock that somebody else holds."""
+    return any("->" in line and str(pid) in line.split() for line in Path("/proc/locks").read_text().splitlines())
+
+
+def until(what: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if what():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came")
+
+
+def test_another_try_for_what_failed_ends_with_the_page(scene: MadeScene, tmp_path: Path, decloud: Decloud) -> None:
+    output = tmp_path / "out"
+    journal = Journal(output)
+    settings = DecloudSettings(checkpoint="identity", mask=str(scene.mask), references=0, tile=64, overlap=16)
+    write_record(journal.run, SceneRequest(output=output, sources=scene.files, settings=settings))
+    journal.write("T33UWP_20230810", "failed", "the disk was full")
+    assert decloud("report", output, "--quiet").status == 0
+    assert "the disk was full" in (output / "report.html").read_text()
+    ended = decloud("status", output, "--retry-failed")
+    assert (ended.status, f"report: {output / 'report.html'}" in ended.err) == (0, True)
+    page = (output / "report.html").read_text()
+    assert "1 scene of 2023-08-10: 1 done." in page
+    assert "the disk was full" not in page
+    # Nothing failed any more: no page is made.
+    (output / "report.html").unlink()
+    assert decloud("status", output, "--retry-failed").status == 0
+    assert not (output / "report.html").exists()
 
 
 def test_journals_and_damaged_products_are_on_the_page(backfilled: Path, tmp_path: Path, decloud: Decloud) -> None:
