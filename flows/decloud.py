@@ -155,7 +155,7 @@ def decloud_all(request: AreaRequest | SceneRequest) -> RunSummary:
     logger = get_run_logger()
     tag_run(logger, *request_tags(request))
     selection = search_task(request)
-    tag_run(logger, *found_tags(selection.items))
+    tag_run(logger, *request_tags(request), *found_tags(selection.items))
     for line in (*selection.problems, *selection.warnings):
         logger.warning(line)
     for line in selection.remarks:

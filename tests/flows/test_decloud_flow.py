@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+import flows.demo
 from flows.embedded import OneLine
 from flows.request import AreaRequest, SceneRequest
 from flows.run import run_in_prefect
+from flows.summary import RunSummary
 from pipeline.errors import WriteFailed
 from pipeline.runner import SceneOutcome
 from pipeline.simulation.simulate import Simulated
@@ -176,6 +178,8 @@ def test_wrong_settings_are_one_line_on_the_command_line(scene: MadeScene, tmp_p
 def test_the_demo_shows_that_most_of_the_error_is_gone(
     tmp_path: Path, decloud: Decloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    opened = list[object]()
+    monkeypatch.setattr("webbrowser.open", opened.append)
     ended = decloud("demo", "--output", tmp_path / "demo", "--size", "192", "--json", "--quiet")
     assert ended.status == 0, ended.err
     document = ended.document
@@ -184,11 +188,21 @@ def test_the_demo_shows_that_most_of_the_error_is_gone(
     for scene in document["truth"]:
         assert scene["after"] <= 0.5 * scene["before"]
     assert Path(document["picture"]).stat().st_size > 10_000
+    page = tmp_path / "demo" / "products" / "report.html"
+    assert document["report"] == str(page)
+    assert all(
+        scene["product"].rpartition("/")[2].removesuffix(".json") in page.read_text()
+        for scene in document["run"]["scenes"]
+    )
     monkeypatch.setattr("flows.demo.ENOUGH", 0.0)
     strict = decloud("demo", "--output", tmp_path / "demo", "--size", "192", "--quiet")
     assert strict.status == 1
     assert "MORE THAN HALF of the error is left" in strict.out
     assert "unchanged" in strict.out
+    assert f"report    {page}\n" in strict.out
+    page.unlink()
+    assert flows.demo._page(RunSummary("", str(page.parent))) is None
+    assert opened == []
 
 
 def test_the_deployments_find_their_flows(monkeypatch: pytest.MonkeyPatch) -> None:
