@@ -32,6 +32,8 @@ class Order:
     """Seconds after which it is killed."""
     pause: int = 0
     """Number of the event before which it stops, with all its threads, until `Begun.resume`; 0 for none."""
+    at: str = ""
+    """The same at the first event that this regular expression finds, as `open PATH mode` or `os.rename FROM TO`."""
     jumps: tuple[tuple[int, float], ...] = ()
     """How its clock jumps, see `clocks.jumping`."""
     trace: str = ""
@@ -110,7 +112,7 @@ class Nursery:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.nursery"],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200", "GDAL_HTTP_RETRY_DELAY": "0.02"},
         )  # fmt: skip
 
     def ask(self, document: Any) -> str:

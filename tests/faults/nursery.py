@@ -11,26 +11,33 @@ import importlib
 import itertools
 import json
 import os
+import re
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import catalogs.connection
 import flows.cli
 import pipeline.budget
+from catalogs.patience import Patience
 from tests.faults.clocks import jumping
 
 EVENTS = frozenset({"open", "os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "fsync"})
 # A scene that takes less than a second has one block otherwise, and nothing half done.
 pipeline.budget._EDGES = (60,)
+# As many tries as a user's command has, in less time.
+catalogs.connection.PATIENCE = Patience(first_wait=0.02, silence=0.5, total=4, seed="faults")
 
 
 class Events:
     """Counts events on files of the output, and kills before one of them."""
 
-    def __init__(self, output: str, stop: int, pause: int, trace: str) -> None:
-        self.count, self.seen, self.stop, self.pause, self.output = itertools.count(1), 0, stop, pause, output
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.count, self.seen, self.output = itertools.count(1), 0, order["output"]
+        self.stop, self.pause, self.at = order["stop"], order["pause"], order["at"] and re.compile(order["at"])
+        trace = order["trace"]
         # Opened first: it is no event of its own.
         self.trace = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if trace else -1
         flush = os.fsync
@@ -49,7 +56,8 @@ class Events:
         number = self.seen = next(self.count)
         if number == self.stop:
             os.kill(os.getpid(), signal.SIGKILL)
-        if number == self.pause:
+        if number == self.pause or (self.at and self.at.search(" ".join(map(str, (event, *arguments[:2]))))):
+            self.at = None
             os.kill(os.getpid(), signal.SIGSTOP)
         if self.trace >= 0:
             told = [str(os.fspath(each)) if isinstance(each, (str, os.PathLike)) else each for each in arguments[:3]]
@@ -71,7 +79,7 @@ def victim(order: dict[str, Any], report: int) -> None:
         os.dup2(os.open(f"{order['said']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if order["jumps"]:
         jumping(order["jumps"])
-    events = Events(order["output"], order["stop"], order["pause"], order["trace"])
+    events = Events(order)
     try:
         status = flows.cli.main(order["words"])
     except BaseException as error:  # noqa: BLE001 (a traceback of a command line is a finding, and is told as one)

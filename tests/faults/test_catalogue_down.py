@@ -1,0 +1,115 @@
+"""A catalogue or a store of pixels that fails in the midst of a whole command line: one clear line, a true exit status, and once it is well
+again the same command ends like one that never met it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.simulation.simulate import Simulated
+from tests.faults.conftest import Tell, words
+from tests.faults.forked import Ended, Nursery
+from tests.faults.outputs import listed, pixels, stray, whole_products
+from tests.faults.sick_server import SickServer, sick_server
+
+pytestmark = pytest.mark.timeout(600)
+ITEM = r"S2B_33UWP_20230713_0_L2A\.json$"
+ILLNESSES = ("status 500", "status 503", "close", "truncate", "silent", "trickle", "html")
+
+
+@pytest.fixture(scope="module")
+def server(tiny: Simulated) -> Iterator[SickServer]:
+    with sick_server(tiny.catalogue.parent) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def healed(server: SickServer) -> Iterator[None]:
+    yield
+    server.well()
+
+
+def command(area: Simulated, server: SickServer, output: Path) -> tuple[object, ...]:
+    remote = replace(area, catalogue=f"{server.url}/catalog.json")  # type: ignore[arg-type]
+    return words(remote, output, "--references", "1")
+
+
+@pytest.fixture(scope="module")
+def calm(nursery: Nursery, tiny: Simulated, server: SickServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("calm") / "out"
+    ended = nursery.run(*command(tiny, server, output), output=output)
+    assert ended.status == 0, ended.err + ended.out
+    return output
+
+
+def recovers(nursery: Nursery, area: Simulated, server: SickServer, output: Path, calm: Path) -> None:
+    server.well()
+    again = nursery.run(*command(area, server, output), output=output)
+    assert again.status == 0, again.err + again.out
+    assert pixels(whole_products(output)) == pixels(whole_products(calm))
+    assert stray(output, listed(calm)) == set()
+    assert nursery.run("status", output, output=output).status == 0
+
+
+@pytest.mark.parametrize("illness", ILLNESSES)
+def test_a_catalogue_that_fails(
+    illness: str, nursery: Nursery, tiny: Simulated, server: SickServer, calm: Path, tmp_path: Path, tell: Tell
+) -> None:
+    output = tmp_path / "out"
+    server.ill(illness, r"catalog\.json$")
+    ended = nursery.run(*command(tiny, server, output), output=output)
+    assert ended.status == (2 if illness == "html" else 1), ended.err
+    assert ended.error.startswith(f"error: {server.url}/catalog.json: ")
+    assert len(ended.err.splitlines()) == 1
+    assert not output.exists(), "nothing was begun"
+    status = nursery.run("status", output, output=output)
+    assert status.status == 2
+    recovers(nursery, tiny, server, output, calm)
+    tell(f"catalogue, {illness}: exit status {ended.status}: {ended.error.removeprefix('error: ')[len(server.url) :]}")
+
+
+@pytest.mark.parametrize("illness", ["status 500", "close", "truncate"])
+def test_an_item_that_cannot_be_had(
+    illness: str, nursery: Nursery, tiny: Simulated, server: SickServer, calm: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    server.ill(illness, ITEM)
+    ended: Ended = nursery.run(*command(tiny, server, output), output=output)
+    assert ended.status == 1, ended.err + ended.out
+    assert "S2B_33UWP_20230713_0_L2A.json" in ended.err + ended.out
+    assert whole_products(output) == {}
+    recovers(nursery, tiny, server, output, calm)
+
+
+@pytest.mark.parametrize("illness", ["status 503", "close", "truncate"])
+def test_a_catalogue_that_is_well_again_after_two_tries(
+    illness: str, nursery: Nursery, tiny: Simulated, server: SickServer, calm: Path, tmp_path: Path, tell: Tell
+) -> None:
+    output = tmp_path / "out"
+    server.ill(illness, r"\.json$", times=2)
+    ended = nursery.run(*command(tiny, server, output), output=output)
+    assert ended.status == 0, ended.err
+    assert pixels(whole_products(output)) == pixels(whole_products(calm))
+    tell(f"catalogue, {illness} twice and then well: exit status 0, the same product")
+
+
+@pytest.mark.parametrize("illness", ["status 500", "close"])
+@pytest.mark.parametrize("after", [1, 3])
+def test_pixels_that_cannot_be_had(
+    illness: str, after: int, nursery: Nursery, tiny: Simulated, server: SickServer, calm: Path, tmp_path: Path, tell: Tell
+) -> None:  # fmt: skip
+    output = tmp_path / "out"
+    server.ill(illness, r"20230713\S+/B03\.tif$", after=after)
+    ended = nursery.run(*command(tiny, server, output), output=output)
+    there = whole_products(output)
+    assert pixels(there) in ({}, pixels(whole_products(calm)))
+    assert ended.status == (0 if there else 1), ended.err
+    if not there:
+        assert "B03.tif" in ended.out
+        assert nursery.run("status", output, output=output).status == 1
+    recovers(nursery, tiny, server, output, calm)
+    tell(f"pixels of a scene, {illness} from request {after + 1} on: exit status {ended.status}, no half product")
