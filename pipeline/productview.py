@@ -23,6 +23,7 @@ from catalogs.errors import CatalogError
 from catalogs.footprint import geometry_of
 from catalogs.names import date_in, tile_in
 from pipeline.address import output_url
+from pipeline.checkpoints import IDENTITY
 from pipeline.errors import InvalidScene
 from pipeline.itemvalues import bounds, mapping, moment, names, number, numbers, reasons, shape, share, text, texts
 from pipeline.product import require_known
@@ -65,7 +66,7 @@ class ProductView:
     mask: Mapping[str, float] = field(default_factory=dict)
     """Class of the cloud mask -> share of the pixels that are not nodata, 0..1."""
     cover_after: float | None = None
-    """Share that is still cloudy (left so, or refused), 0..1."""
+    """Share that is still cloudy (left so, or refused), 0..1; None where nobody knows, as with identity, which leaves clouds in place."""
     claimed: float | None = None
     """Cloud cover as the source's catalogue has it, 0..1."""
     seam: float | None = None
@@ -157,7 +158,7 @@ def product_view(folder: Path, item: Mapping[str, Any]) -> ProductView:
         outline=_outline(item),
         provenance=numbers(properties.get("declouder:provenance")),
         mask=numbers(properties.get("declouder:mask")),
-        cover_after=share(properties.get("eo:cloud_cover")),
+        cover_after=None if model.get("name") == IDENTITY else share(properties.get("eo:cloud_cover")),
         claimed=share(properties.get("declouder:source_cloud_cover")),
         seam=number(properties.get("declouder:seam_score")),
         confidence=numbers(properties.get("declouder:confidence"), high=100.0),

@@ -13,6 +13,7 @@ from pipeline.checkpoints import IDENTITY
 from pipeline.layers import CLOUD_CLASSES, PROVENANCE
 from pipeline.page_parts import hex_colour
 from pipeline.product import software_version
+from pipeline.productview import ProductView
 from pipeline.runentry import MISSING, RunEntry, counted, mean, percent
 from pipeline.runscenes import bar, seconds
 from pipeline.survey import Survey
@@ -54,10 +55,7 @@ def glance(entries: Sequence[RunEntry], found: Survey, problems: Sequence[str]) 
     limits = Counter(view.limit for view in views if view.limit).most_common(1)
     tiles = (
         (f"{sum(entry.look == 'done' for entry in entries)} of {len(entries)}", "scenes done"),
-        (
-            f"{percent(mean(view.cover_before for view in views))} &rarr; {percent(mean(view.cover_after for view in views))}",
-            "cloud and shadow before and after, mean of the scenes",
-        ),
+        _cover(views),
         (
             percent(mean(view.provenance.get("observed") for view in views)),
             "left exactly as observed, mean of the scenes",
@@ -78,6 +76,13 @@ def glance(entries: Sequence[RunEntry], found: Survey, problems: Sequence[str]) 
         if name != "nodata" and (value := mean(view.provenance.get(name) for view in views)) is not None
     }
     return f'{warnings}<dl class="tiles">{figures}</dl>{bar(shares, "Provenance, mean of the scenes") if shares else ""}{_KEY}'
+
+
+def _cover(views: Sequence[ProductView]) -> tuple[str, str]:
+    before, after = mean(view.cover_before for view in views), mean(view.cover_after for view in views)
+    if after is None:
+        return percent(before), "cloud and shadow before, mean of the scenes"
+    return f"{percent(before)} &rarr; {percent(after)}", "cloud and shadow before and after, mean of the scenes"
 
 
 _KEY = (
@@ -140,7 +145,13 @@ def _classes(colours: Mapping[int, Colour], names: Mapping[int, str]) -> str:
 def facts_list(output: Path, entries: Sequence[RunEntry], found: Survey, more: Mapping[str, str]) -> str:
     """Where, by what, and when."""
     views = [entry.view for entry in entries if entry.view is not None]
-    models = sorted({f"{view.model} ({view.digest[:12]})" for view in views if view.model})
+    models = sorted(
+        {
+            view.model if view.digest == view.model else f"{view.model} ({view.digest[:12]})"
+            for view in views
+            if view.model
+        }
+    )
     makers = sorted({view.software for view in views})
     older = ", ".join(view.id for view in found.older)
     facts = (

@@ -23,7 +23,7 @@ _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 45)
 _LINES = 8
 """About so many lines of the grid across."""
 _WORDS: dict[Look, str] = {
-    "done": "has its product",
+    "done": "with a product",
     "failed": "failed: a retry may help",
     "invalid": "invalid: its input must change",
     "other": "not done yet, interrupted or damaged",
@@ -121,7 +121,7 @@ def _legend(places: Sequence[_Place], nowhere: Sequence[RunEntry], area: BaseGeo
     for look, words in _WORDS.items():
         count = sum(len(place.entries) for place in places if place.look == look)
         if count:
-            lines.append(f'<li class="st-{look}">{_line(_DASHES.get(look, ""))}{counted(count, "scene")}: {words}</li>')
+            lines.append(f'<li class="st-{look}">{_line(_DASHES.get(look, ""))}{counted(count, "scene")} {words}</li>')
     if area is not None and not area.is_empty:
         lines.append(f"<li>{_line(_DASHES['area'])}the area that was asked for</li>")
     if nowhere:

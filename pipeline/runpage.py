@@ -141,7 +141,8 @@ def _data(entry: RunEntry) -> dict[str, object]:
 
 
 def _facts(view: ProductView) -> str:
-    return f"cloud and shadow {percent(view.cover_before)} before, {percent(view.cover_after)} after; {percent(view.made)} made up"
+    after = "" if view.cover_after is None else f", {percent(view.cover_after)} after"
+    return f"cloud and shadow {percent(view.cover_before)} before{after}; {percent(view.made)} made up"
 
 
 @contextmanager

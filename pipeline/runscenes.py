@@ -111,7 +111,7 @@ def _card(entry: RunEntry) -> str:
 
 def _warnings(entry: RunEntry) -> list[str]:
     lines = [] if entry.look == "done" else [f"{entry.line.state}: {entry.line.reason or 'no reason is written down'}"]
-    return [*lines, *entry.problems]
+    return [*lines, *(problem.removeprefix(f"{entry.id}: ") for problem in entry.problems)]
 
 
 def _look(entry: RunEntry) -> str:
@@ -124,24 +124,30 @@ def _look(entry: RunEntry) -> str:
     image = f'<img alt="{escape(entry.title)}, {words}" loading="lazy" src="data:image/webp;base64,{source}">'
     return (
         f'<button type="button" class="look" data-open="{escape(entry.id)}">{image}'
-        f'<span>{"before" if pictures.before else ""}<span class="open">open at full screen</span>after</span></button>'
+        f'<span><span>{"before" if pictures.before else ""}</span><span class="open">open at full screen</span><span>after</span></span></button>'
     )
 
 
 def _numbers(view: ProductView) -> list[tuple[str, str]]:
     claimed = "" if view.claimed is None else f" (cloud by its catalogue: {percent(view.claimed)})"
+    after = "not known" if view.cover_after is None else percent(view.cover_after)
     refused = view.provenance.get("refused")
     seam = MISSING if view.seam is None else f"{view.seam:.2f} (1: tile borders are as smooth as elsewhere)"
     sure = ", ".join(f"{escape(name)} {value:.0f} %" for name, value in view.confidence.items())
     used = "<br>".join(_reference(one) for one in view.references) or "none: no other date was used"
     return [
-        ("Cloud and shadow", f"{percent(view.cover_before)} before{claimed}, <b>{percent(view.cover_after)}</b> after"),
+        ("Cloud and shadow", f"{percent(view.cover_before)} before{claimed}, <b>{after}</b> after"),
         ("Refused; left cloudy", f"{percent(refused)}; {percent(view.left_cloudy)}"),
         ("Mean confidence", sure or "not known: the checkpoint says nothing of it"),
         ("Seam score", seam),
         ("References", used),
-        ("Checkpoint", f'{escape(view.model) or MISSING} <span class="digest">{escape(view.digest[:12])}</span>'),
+        ("Checkpoint", _checkpoint(view)),
     ]
+
+
+def _checkpoint(view: ProductView) -> str:
+    digest = "" if view.digest == view.model else f' <span class="digest">{escape(view.digest[:12])}</span>'
+    return f"{escape(view.model) or MISSING}{digest}"
 
 
 def _reference(one: ReferenceView) -> str:

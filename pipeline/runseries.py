@@ -86,9 +86,10 @@ def _cell(entry: RunEntry) -> str:
     shown = (
         f'<b>{date}</b>{tile}{bars}<span class="words"><span>{_short(before)}</span><span>{_short(after)}</span></span>'
     )
-    state = "" if entry.look == "done" else f", {entry.line.state}"
+    good = entry.look == "done"
+    state, sign = ("", "") if good else (f", {entry.line.state}", f' class="odd st-{entry.look}"')
     return (
-        f'<button type="button" data-open="{escape(entry.id)}" title="{escape(f"{entry.title}: {words}{state}")}" '
+        f'<button type="button"{sign} data-open="{escape(entry.id)}" title="{escape(f"{entry.title}: {words}{state}")}" '
         f'aria-label="{escape(f"{entry.title}: {words}{state}. Open the picture")}">{shown}</button>'
     )
 
@@ -124,8 +125,9 @@ def _ndvi(entries: Sequence[RunEntry]) -> str:
     values = [value for _, value in whole + seen if math.isfinite(value)]
     return chart(
         [
-            Series("product as a whole", whole, 0, "both", titles=titles, sizes=sizes),
+            # The first is drawn on top: its marks are small, and those of the other may be large.
             Series("only what was seen clear on the date", seen, 1, "both", titles=titles),
+            Series("product as a whole", whole, 0, "both", titles=titles, sizes=sizes),
         ],
         _dates(entries),
         _ndvi_axis(values),

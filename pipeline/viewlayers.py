@@ -16,6 +16,7 @@ from pipeline.reader import BandReader
 
 LONGEST = 1024
 """Pixels of the longer side of a picture, as in the product's preview."""
+_LONGEST_REASON = 300
 
 
 @dataclass
@@ -52,7 +53,8 @@ class ViewLayers:
             size = self._reader.header(href).shape
             return _fitted(self._reader.read_decimated(href, 1, self._step(size)), self.shape)
         except InvalidScene as error:
-            raise InvalidScene(f"{self.view.id}: {path.name} is missing or damaged: {_short(error)}") from error
+            why = "missing, damaged or not yours to read" if self.view.in_bucket else "missing or damaged"
+            raise InvalidScene(f"{self.view.id}: {path.name} is {why}") from error
 
     def _zarr(self, name: str) -> NDArray[Any]:
         import zarr
@@ -101,4 +103,5 @@ def _fitted(pixels: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} ..."

@@ -28,6 +28,7 @@ function lay(name) {
   const now = there ? name : "";
   const image = $("picture-layer");
   image.hidden = !now;
+  frame.classList.toggle("layered", Boolean(now));
   if (now) image.src = pictures(shown)[now]; else image.removeAttribute("src");
   for (const button of layerTabs) button.setAttribute("aria-pressed", String(button.dataset.layer === now));
   for (const part of document.querySelectorAll("#layer-keys [data-layer]")) part.hidden = part.dataset.layer !== now;

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from skimage.color import rgb2lab
 
 from pipeline.runentry import SceneLine
 from pipeline.runpage import write_run_page
+from pipeline.viewpictures import OVER_CLOUDMASK, OVER_PROVENANCE
 from tests.pipeline.browser import Browser, chromium
 from tests.pipeline.made_run import HOSTILE, made_run_product, made_series, told
 from tests.pipeline.test_report_browser import complaints, contrast
@@ -164,8 +168,69 @@ def test_layers_switch_with_their_keys_and_legends(browser: Browser, page: Path,
         '(() => { const range = document.getElementById("strength"); range.value = 30; range.dispatchEvent(new Event("input")); })()'
     )
     assert browser.value(f"getComputedStyle({image}).opacity") == "0.3"
+    dimmed = 'getComputedStyle(document.getElementById("picture-before")).filter'
+    assert browser.value(dimmed) == "brightness(0.5)"
     browser.press("0")
-    assert browser.value(LAYER) == ""
+    assert (browser.value(LAYER), browser.value(dimmed)) == ("", "none")
+    assert complaints(browser) == []
+
+
+@pytest.mark.parametrize("colours", [OVER_PROVENANCE, OVER_CLOUDMASK], ids=["provenance", "cloudmask"])
+def test_no_class_over_a_cloud_looks_like_another_over_dark_ground(
+    browser: Browser, page: Path, colours: Mapping[int, tuple[int, int, int]]
+) -> None:
+    """In CIE Lab, where 2.3 is just visible; the picture shines through a layer, and a white one makes dark colours light."""
+    browser.open(page, "scene")
+    strength = float(browser.value('getComputedStyle(document.getElementById("picture-layer")).opacity'))
+    browser.value('document.getElementById("frame").classList.add("layered")')
+    dimmed = browser.value('getComputedStyle(document.getElementById("picture-before")).filter')
+    white = 255 * float(dimmed.removeprefix("brightness(").removesuffix(")"))
+    for one, other in itertools.permutations(colours.values(), 2):
+        over_cloud, over_dark = (
+            strength * np.array(colour) + (1 - strength) * base for colour, base in ((one, white), (other, 0))
+        )
+        apart = np.linalg.norm(np.subtract(*(rgb2lab(colour / 255) for colour in (over_cloud, over_dark))))
+        assert apart > 10, (one, other)
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_names_of_any_length_fit_the_window(browser: Browser, tmp_path: Path, width: int) -> None:
+    name = "n" * 300
+
+    def renamed(item: dict[str, Any]) -> None:
+        properties = item["properties"]
+        properties |= {
+            "declouder:source": name,
+            "declouder:limit": name,
+            "declouder:mask_method": name,
+            "declouder:model": {"name": name, "sha256": name},
+            "declouder:references": [{"id": name, "days": 1, "share": 0.5, "not_harmonised": [name]}],
+            "declouder:references_skipped": {name: name},
+            "declouder:bands_left_out": {name: name},
+            "declouder:settings": {"bands": [name], "clip": name},
+            "declouder:confidence": {name: 50.0},
+            "declouder:seconds": {name: 1.0, "total": 2.0},
+            "processing:software": {"declouder": f"0.{name}"},
+            "grid:code": None,
+        }
+
+    folder = made_run_product(tmp_path / name[:250], edit=renamed)
+    lines = [SceneLine(name, "failed", name, name), SceneLine("S2A_33TWL_20230812_0_L2A", "failed", reason=name)]
+    page = write_run_page(folder.parent, told(*lines, problems=(name,), facts={name: name}))
+    browser.open(page, width=width)
+    browser.value('for (const part of document.querySelectorAll(".scene")) part.style.contentVisibility = "visible"')
+    browser.value('for (const part of document.querySelectorAll("details")) part.open = true')
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    # Nothing is cut off inside its part of the page either.
+    wide = browser.value(
+        '[...document.querySelectorAll("section, header, dd, li, td, th, p")].filter((part) => part.scrollWidth > part.clientWidth + 1 '
+        "&& part.clientWidth && getComputedStyle(part).display !== 'inline').map((part) => part.tagName + ' ' + part.className + ' ' + part.textContent.slice(0, 60))"
+    )
+    assert wide == []
+    assert browser.value(overflow) == 0
+    browser.open(page, f"scene={folder.name}", width=width)
+    assert browser.value(OPEN)
+    assert browser.value(overflow) == 0
     assert complaints(browser) == []
 
 
