@@ -15,13 +15,16 @@ import shapely
 from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
-from catalogs.errors import InvalidQuery
+from catalogs.errors import InvalidItem, InvalidQuery
 from catalogs.footprint import split_antimeridian
+from catalogs.local import require_regular
 
 if TYPE_CHECKING:
     import geopandas
 
 _NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*"
+_HEAD = 64 << 10
+"""Bytes at the beginning of a file that GDAL knows its format by, and more."""
 _BOX = re.compile(rf"{_NUMBER}(?:,{_NUMBER})+")
 
 
@@ -116,23 +119,36 @@ def _shapes(text: str) -> geopandas.GeoSeries:
     """The shapes in a file, in its own CRS; at least one."""
     # geopandas takes a second to import and only this needs it.
     import geopandas
-    from pyogrio.errors import DataSourceError, FieldError  # type: ignore[import-untyped]
+    from pyogrio.errors import CRSError, DataSourceError, FieldError  # type: ignore[import-untyped]
 
     path = Path(text).expanduser()
     if not path.exists():
         raise InvalidQuery(f"area of interest {text!r} is neither a box w,s,e,n nor a file that exists")
     try:
+        require_regular(path)
+        if _is_virtual(path):
+            raise InvalidQuery(
+                f"area of interest {text!r} is a virtual layer, which may read any other file: convert it with ogr2ogr"
+            )
         if path.suffix.lower() in (".parquet", ".geoparquet"):
             table = geopandas.read_parquet(path)
         else:
             table = geopandas.read_file(path)
-    except (DataSourceError, FieldError, ValueError, OSError) as error:
+    except (DataSourceError, FieldError, CRSError, InvalidItem, ValueError, OSError) as error:
         raise InvalidQuery(f"area of interest {text!r} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(table, geopandas.GeoDataFrame) or table.geometry.is_empty.all() or table.geometry.isna().all():
         raise InvalidQuery(f"area of interest {text!r} holds no geometry")
     if table.crs is None:
         raise InvalidQuery(f"area of interest {text!r} has no CRS: add one (a .prj file, or ogr2ogr -a_srs)")
     return table.geometry[~(table.geometry.is_empty | table.geometry.isna())]
+
+
+def _is_virtual(path: Path) -> bool:
+    """Whether GDAL would take it for a description of other layers, by the mark that it looks for itself."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b"<OGRVRTDataSource" in file.read(_HEAD)
 
 
 def _united(present: geopandas.GeoSeries, text: str) -> BaseGeometry:

@@ -6,15 +6,19 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalogs.errors import InvalidItem
 from catalogs.hrefs import is_remote
+from catalogs.local import read_whole
 from catalogs.objects import read_object
 
 if TYPE_CHECKING:
     from catalogs.connection import Connection
+
+
+_DIGITS = 400
+"""Of a whole number at most; 309 say all that a float can hold."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def read_json(href: str, io: Connection) -> dict[str, Any]:
     if is_remote(href) and not in_bucket:
         return io.read_json(href)
     try:
-        return parse_object(read_object(href).decode() if in_bucket else Path(href).read_text(encoding="utf-8"))
+        return parse_object((read_object(href) if in_bucket else read_whole(href)).decode())
     except FileNotFoundError:
         raise InvalidItem(f"{href}: no such file") from None
     except UnicodeDecodeError:
@@ -78,9 +82,11 @@ def parse_object(text: str) -> dict[str, Any]:
     deep, or has numbers that JSON does not.
     """
     try:
-        document = json.loads(text, parse_constant=_no_constant)
+        document = json.loads(text, parse_constant=_no_constant, parse_int=_number)
     except RecursionError:
         raise ValueError("is not JSON: nested too deep") from None
+    except json.JSONDecodeError:
+        raise
     if not isinstance(document, dict):
         raise ValueError("is JSON, but no STAC object")
     return document
@@ -91,6 +97,12 @@ def links_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     links = document.get("links")
     found = [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
     return [link for link in found if isinstance(link.get("href"), str) and isinstance(link.get("rel"), str)]
+
+
+def _number(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"is not JSON: a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _no_constant(name: str) -> None:

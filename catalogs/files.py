@@ -12,6 +12,7 @@ from catalogs.errors import InvalidItem, InvalidQuery
 from catalogs.geotiff import Header, read_header, scene_of
 from catalogs.hrefs import absolute, is_remote
 from catalogs.item import SceneItem
+from catalogs.local import require_regular
 from catalogs.names import band_in
 from catalogs.safe import is_safe, open_safe, safe_folder
 from catalogs.stac import resolve_item
@@ -60,6 +61,7 @@ def _open(path: str) -> SceneItem | Header:
         return resolve_item(document, path)
     if remote:
         return read_header(path)
+    require_regular(path)
     folder = safe_folder(path)
     if folder:
         return open_safe(folder)

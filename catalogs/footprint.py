@@ -18,6 +18,9 @@ from shapely.ops import unary_union
 
 from catalogs.errors import InvalidItem
 
+_MOST_POINTS = 10_000
+"""Of a footprint; those of Sentinel-2 have some hundred. Edges may all cross each other, and crossings grow with the square."""
+
 
 def split_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
     """`geometry` (degrees) valid, within -180..180, parts beyond brought back.
@@ -68,6 +71,8 @@ def geometry_of(geojson: dict[str, Any], where: str) -> BaseGeometry:
         raise InvalidItem(f"{where}: its geometry is empty")
     if not all(map(_finite, geometry.bounds)):
         raise InvalidItem(f"{where}: its geometry holds values that are no degrees")
+    if (count := shapely.get_num_coordinates(geometry)) > _MOST_POINTS:
+        raise InvalidItem(f"{where}: its geometry has {count} points, and {_MOST_POINTS} are read at most: simplify it")
     return split_antimeridian(shapely.force_2d(geometry))
 
 

@@ -25,6 +25,7 @@ from catalogs.errors import InvalidItem
 from catalogs.footprint import split_antimeridian
 from catalogs.hrefs import is_remote
 from catalogs.item import BandAsset, SceneItem
+from catalogs.local import require_regular, too_many_pixels
 from catalogs.names import common_id, date_in, tile_in
 from catalogs.radiometry import DEFAULT_SCALE
 
@@ -104,8 +105,10 @@ def read_header(path: str) -> Header:
     from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
     from rasterio.io import DatasetReader
 
-    if not is_remote(path) and not Path(path).exists():
-        raise InvalidItem(f"{path}: no such file")
+    if not is_remote(path):
+        require_regular(path)
+        if not Path(path).exists():
+            raise InvalidItem(f"{path}: no such file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -134,6 +137,8 @@ def _check_grid(header: Header, crs: CRS) -> None:
     """Raise InvalidItem for a grid on which nothing can be placed: not finite, flat, or of absurd pixels."""
     from rasterio.errors import CRSError
 
+    if said := too_many_pixels(header.shape):
+        raise InvalidItem(f"{header.path}: {said}")
     a, b, _, d, e, _ = header.transform
     if not all(map(math.isfinite, header.transform)) or a * e - b * d == 0:
         raise InvalidItem(f"{header.path}: its grid {header.transform} is none: set it with gdal_edit.py -a_ullr")

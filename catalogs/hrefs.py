@@ -4,8 +4,8 @@ A catalogue is data from elsewhere. A relative href in it may name a file in its
 by `..`; `file:` URLs, GDAL's virtual paths (`/vsi...`, `HDF5:...`) and `.vrt` files, all of which can reach any other
 file of the machine, are refused. A URL (http, https, s3, gs) may point anywhere: it can only fetch.
 
-The check is lexical: it looks at the path as written and follows no symbolic link. A folder of links to data kept
-elsewhere therefore works; a hostile archive that contains links must be stopped where it is unpacked.
+Symbolic links count as where they lead: an archive that was unpacked may hold links to anywhere. Who keeps data
+elsewhere and a catalogue of links to it says so by DECLOUD_FOLLOW_LINKS=1.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from catalogs.errors import InvalidItem
 
+FOLLOW_LINKS = "DECLOUD_FOLLOW_LINKS"
+"""Name of an environment variable; 1: symbolic links may lead out of a catalogue's folder."""
 _REMOTE = ("http", "https", "s3", "gs")
 
 
@@ -121,6 +123,20 @@ def resolve_href(href: str, base: str, boundary: str) -> str:
     if not _within(resolved, os.path.normpath(boundary)):
         raise InvalidItem(f"{base}: href {href!r} leaves the catalogue's folder {boundary}")
     return resolved
+
+
+def require_inside(path: str, base: str, boundary: str) -> None:
+    """Raise InvalidItem where the local `path`, which `base` names, leads by symbolic links out of the folder `boundary`.
+
+    Not where DECLOUD_FOLLOW_LINKS is 1, nor for URLs, nor for what is not there.
+    """
+    if is_remote(path) or is_remote(boundary) or os.environ.get(FOLLOW_LINKS) == "1" or not os.path.lexists(path):
+        return
+    real = os.path.realpath(path)
+    if not _within(real, os.path.realpath(boundary)):
+        raise InvalidItem(
+            f"{base}: {path} is a link that leads out of the catalogue's folder, to {real}: if you trust it, set {FOLLOW_LINKS}=1"
+        )
 
 
 def _within(path: str, root: str) -> bool:

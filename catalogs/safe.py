@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree.ElementTree import Element, ParseError
@@ -21,8 +22,9 @@ from catalogs.bands import BANDS
 from catalogs.errors import InvalidItem
 from catalogs.geotiff import made_up_item, read_header
 from catalogs.item import BandAsset, SceneItem
+from catalogs.local import read_whole
 from catalogs.names import band_in, common_id, tile_in
-from catalogs.radiometry import DEFAULT_SCALE
+from catalogs.radiometry import HUGE
 
 _METADATA: tuple[tuple[str, Literal["L1C", "L2A"]], ...] = (("MTD_MSIL2A.xml", "L2A"), ("MTD_MSIL1C.xml", "L1C"))
 _GSD = re.compile(r"_(10|20|60)m$")
@@ -113,7 +115,7 @@ class _Xml:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            root = parse(path).getroot()
+            root = parse(BytesIO(read_whole(path))).getroot()
         except FileNotFoundError:
             raise InvalidItem(f"{path}: no such file: the SAFE folder is not complete") from None
         except EntitiesForbidden:
@@ -159,16 +161,23 @@ class _Xml:
 def _radiometry(product: _Xml, level: str, baseline: str | None) -> dict[str, tuple[float, float]]:
     """Band -> (scale, offset in reflectance), from the quantification and the offset of each band id."""
     names = ("BOA_QUANTIFICATION_VALUE", "QUANTIFICATION_VALUE") if level == "L2A" else ("QUANTIFICATION_VALUE",)
-    quantification = next((value for name in names if (value := product.number(name)) is not None), 1 / DEFAULT_SCALE)
-    if not quantification > 0:
-        raise InvalidItem(f"{product.path}: quantification value {quantification} must be positive")
+    quantification = next((value for name in names if (value := product.number(name)) is not None), None)
+    if quantification is None:
+        raise InvalidItem(f"{product.path}: states no {names[-1]}: the metadata are not complete, fetch them again")
+    if not 1 <= quantification < HUGE:
+        raise InvalidItem(
+            f"{product.path}: {names[-1]} {quantification} is no number of DN per reflectance, expected 10000"
+        )
     tag = "BOA_ADD_OFFSET" if level == "L2A" else "RADIO_ADD_OFFSET"
     by_id: dict[str, float] = {}
     for element in product.all(tag):
         try:
-            by_id[element.get("band_id", "")] = float(element.text or "")
+            offset = float(element.text or "")
         except ValueError:
             raise InvalidItem(f"{product.path}: {tag} {element.text!r} is no number") from None
+        if not abs(offset) <= quantification:
+            raise InvalidItem(f"{product.path}: {tag} {offset} is beyond a reflectance of 1, expected -1000")
+        by_id[element.get("band_id", "")] = offset
     if not by_id and baseline is not None and "04.00" <= baseline < "99":
         raise InvalidItem(
             f"{product.path}: baseline {baseline} must state {tag}, and does not: the metadata are not complete"

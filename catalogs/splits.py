@@ -83,7 +83,7 @@ class Splits:
         for group, split in content.items():
             if not isinstance(group, str) or not group.strip() or not isinstance(split, str):
                 raise InvalidQuery(
-                    f"{path}: {group!r}: {str(split)[:40]!r} is no group and its split: write `ROIs1158_spring_39: test`"
+                    f"{path}: {group!r}: {_shown(split)!r} is no group and its split: write `ROIs1158_spring_39: test`"
                 )
         rest = content.pop(REST, "other")
         return cls(str(path), content, rest)
@@ -98,6 +98,11 @@ class Splits:
                 return split
             drawn -= share
         return SHARES[-1][0]
+
+
+def _shown(value: object) -> str:
+    """A wrong value, short: a list whose YAML aliases hold each other is endless as text."""
+    return f"a {type(value).__name__}" if isinstance(value, list | dict) else str(value)[:40]
 
 
 def split_hash(pairs: Iterable[tuple[str, str]]) -> str:

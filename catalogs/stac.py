@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from catalogs.bands import BANDS
 from catalogs.documents import links_of
 from catalogs.errors import InvalidItem
 from catalogs.footprint import geometry_of, split_antimeridian
-from catalogs.hrefs import absolute, folder_of, is_remote, joined, resolve_href
+from catalogs.hrefs import absolute, folder_of, is_remote, joined, require_inside, resolve_href
 from catalogs.item import BandAsset, SceneItem
 from catalogs.radiometry import HUGE, baseline_of, radiometry_of
 from catalogs.sources import SourceRules, rules_of
@@ -124,7 +125,10 @@ def _parsed(stac: Mapping[str, Any], where: str) -> dict[str, Any]:
     import pystac  # a run of local files does without
 
     if stac.get("type") != "Feature" or not isinstance(stac.get("assets"), dict):
-        raise InvalidItem(f"{where}: is no STAC item (type {stac.get('type')!r}, or no assets)")
+        raise InvalidItem(f"{where}: is no STAC item (type {reprlib.repr(stac.get('type'))}, or no assets)")
+    if not isinstance(stac.get("properties"), dict) or not isinstance(stac.get("stac_version", ""), str):
+        raise InvalidItem(f"{where}: is no STAC item: its properties are no object, or its stac_version is no text")
+    _datetime(stac, where)
     for key, asset in stac["assets"].items():
         if not isinstance(asset, dict) or not isinstance(asset.get("href"), str):
             raise InvalidItem(f"{where}: is no STAC item: asset {key!r} has no href")
@@ -163,6 +167,7 @@ def _find(assets: dict[str, dict[str, Any]], rules: SourceRules, where: str, bou
         if not is_remote(where) and is_remote(href):
             beside = Path(folder_of(where)) / os.path.basename(urlsplit(href).path)  # noqa: PTH119
             href = str(beside) if _is_file(str(beside)) else href
+        require_inside(href, where, boundary)
         found.append(_Found(band, key, index, href, missing=not is_remote(href) and not _is_file(href)))
     return found
 
@@ -197,10 +202,12 @@ def _make_absolute(item: dict[str, Any], where: str, boundary: str, chosen: Mapp
 def _datetime(item: Mapping[str, Any], where: str) -> datetime:
     text = item["properties"].get("datetime") or item["properties"].get("start_datetime")
     try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        raise InvalidItem(f"{where}: datetime {text!r} is no time") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        if not isinstance(text, str):
+            raise ValueError("no text")
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidItem(f"{where}: datetime {str(text)[:40]!r} is no time") from None
 
 
 def _level(item: Mapping[str, Any], has_scl: bool, has_cirrus: bool) -> Literal["L1C", "L2A"] | None:  # noqa: FBT001
@@ -219,6 +226,8 @@ def _footprint(item: Mapping[str, Any], where: str) -> BaseGeometry | None:
         return geometry_of(item["geometry"], where)
     bbox = item.get("bbox")
     if isinstance(bbox, list) and len(bbox) == 4:
+        if not all(_float(value) is not None and abs(value) <= 1000 for value in bbox):
+            raise InvalidItem(f"{where}: bbox {str(bbox)[:80]} holds no degrees")
         west, south, east, north = bbox
         return split_antimeridian(box(west, south, east + 360 if east < west else east, north))
     return None

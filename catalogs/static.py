@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from catalogs.documents import Document, Problem, links_of, read_json
 from catalogs.errors import CatalogError, InvalidItem, SourceUnavailable
-from catalogs.hrefs import folder_of, is_remote, resolve_href
+from catalogs.hrefs import folder_of, is_remote, require_inside, resolve_href
 
 if TYPE_CHECKING:
     from catalogs.connection import Connection
@@ -55,7 +55,9 @@ def _targets(document: dict[str, Any], where: str, boundary: str) -> Iterator[st
     for link in links_of(document):
         if link["rel"] in ("child", "item"):
             try:
-                yield resolve_href(link["href"], where, boundary)
+                target = resolve_href(link["href"], where, boundary)
+                require_inside(target, where, boundary)
+                yield target
             except InvalidItem as error:
                 yield Problem(where, str(error).removeprefix(f"{where}: "))
 

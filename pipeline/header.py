@@ -7,11 +7,17 @@ import threading
 import warnings
 from dataclasses import dataclass
 
+import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
+from catalogs.local import too_many_pixels
+from pipeline.errors import InvalidScene
+
+_MOST_BLOCK = 1 << 30
+"""Bytes of a block of a file, decoded; a band of an MGRS tile as one strip has a quarter."""
 REMOTE_PREFIXES = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsiswift", "/vsioss", "/vsiwebhdfs")
 """How GDAL's paths begin of what lies beyond a network."""
 
@@ -37,6 +43,23 @@ class Header:
     """Name, per band."""
     tags: dict[str, str]
     """Metadata of the file (default domain)."""
+
+
+def check_size(dataset: DatasetReader, href: str) -> None:
+    """Raise InvalidScene where a file claims more than can be read: pixels in all, or in one of its blocks, which is decoded whole.
+
+    A file of a kilobyte can claim anything, and GDAL would ask for the memory.
+    """
+    if said := too_many_pixels(dataset.shape):
+        raise InvalidScene(f"{href}: {said}")
+    pixel = dataset.interleaving is not None and dataset.interleaving.name != "band"
+    down, across = dataset.block_shapes[0]
+    held = down * across * np.dtype(dataset.dtypes[0]).itemsize * (dataset.count if pixel else 1)
+    if held > _MOST_BLOCK:
+        raise InvalidScene(
+            f"{href}: a block of {down} x {across} pixels takes {held / 2**30:.1f} GiB, and {_MOST_BLOCK >> 30} are read at most: "
+            "rewrite it in tiles, gdal_translate -co TILED=YES"
+        )
 
 
 def read_header(dataset: DatasetReader) -> tuple[Header, int | None]:

@@ -31,7 +31,7 @@ from catalogs.remote import gdal_options, is_gone, redact_logs, shown, vsi_path,
 from catalogs.sources import signed
 from pipeline.decoded import Chunk, Decoded, Layout
 from pipeline.errors import InvalidScene, PipelineError, ReadFailed
-from pipeline.header import REMOTE_PREFIXES, read_header, warnings_lock
+from pipeline.header import REMOTE_PREFIXES, check_size, read_header, warnings_lock
 from pipeline.header import Header as Header
 from pipeline.integrity import check_file
 
@@ -199,6 +199,7 @@ class BandReader:
                 dataset = pool.pop() if pool else None
             if dataset is None:
                 dataset = _open(href)
+                check_size(dataset, shown(href))
             try:
                 yield dataset
             except BaseException:

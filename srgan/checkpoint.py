@@ -86,8 +86,12 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
         raise InvalidCheckpoint(
             f"checkpoint {file}: its sha256 is {digest[:12]}..., its card says {str(card.get('sha256'))[:12]}...: truncated or altered, fetch both again"
         )
+    with torch.device("meta"):
+        # A card may claim any size: memory is asked for only when the file is known to hold that much.
+        expected = Generator(spec).state_dict()
+    tensors = _checked(expected, blob, file)
     generator = Generator(spec)
-    load_tensors(generator, blob, file)
+    generator.load_state_dict(tensors)
     generator.to(device).eval().requires_grad_(requires_grad=False)
     return Checkpoint(file.stem, spec, generator, digest, card)
 
@@ -142,11 +146,15 @@ def checkpoint_file(path: str | Path) -> Path:
 
 def load_tensors(generator: Generator, blob: bytes, file: Path) -> None:
     """Copy the tensors of a safetensors blob into the generator, which must have exactly these."""
+    generator.load_state_dict(_checked(generator.state_dict(), blob, file))
+
+
+def _checked(expected: Mapping[str, Tensor], blob: bytes, file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors blob as float32, which must have the names and shapes of `expected`."""
     try:
         tensors: dict[str, Tensor] = parse_tensors(blob)
     except (SafetensorError, ValueError, KeyError) as error:
         raise InvalidCheckpoint(f"checkpoint {file}: no readable safetensors file ({error}): fetch it again") from error
-    expected = generator.state_dict()
     if odd := sorted(tensors.keys() ^ expected.keys()):
         raise InvalidCheckpoint(
             f"checkpoint {file}: its tensors are not those of its spec: {odd[0]} and {len(odd) - 1} more"
@@ -158,4 +166,4 @@ def load_tensors(generator: Generator, blob: bytes, file: Path) -> None:
             )
         if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
             raise InvalidCheckpoint(f"checkpoint {file}: {name} holds values that are no finite real numbers")
-    generator.load_state_dict({name: value.float() for name, value in tensors.items()})
+    return {name: value.float() for name, value in tensors.items()}

@@ -41,6 +41,9 @@ _FAULTS = (
 )  # fmt: skip
 """What torch raises for a file that it cannot read."""
 
+_UNPACKED = 64 << 20
+"""Bytes that the records of an archive may have beyond its own: weights lie in it as they are, only code is compressed."""
+
 _OPERATORS = frozenset((
     "__and__", "_assert_tensor_metadata", "_convolution", "abs", "add", "all", "avg_pool2d", "cat", "chunk",
     "clamp", "clamp_min", "contiguous", "conv2d", "detach", "div", "einsum", "exp", "expand", "expand_as",
@@ -113,6 +116,10 @@ def load_exported(path: str | Path, device: str = "cpu") -> Exported:
     try:
         # What is read here is also checked against the checksums that the archive holds.
         with zipfile.ZipFile(BytesIO(blob)) as archive:
+            if sum(info.file_size for info in archive.infolist()) > len(blob) + _UNPACKED:
+                raise InvalidExport(
+                    f"export {file}: its records unpack to far more than the file holds: not made by `decloud export`"
+                )
             records = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
             # torch finds a record by its name in any case: one that has a double could be read by it and never looked at here.
             if len({name.lower() for name in records}) < len(archive.namelist()):

@@ -24,6 +24,10 @@ TYPICAL_LAND = (0.13, 0.11, 0.10, 0.10, 0.12, 0.18, 0.21, 0.20, 0.22, 0.09, 0.00
 """Reflectance by band where nothing else is known."""
 
 
+_LEVELS, _WIDTH, _DEPTH = 16, 4096, 64
+"""Beyond any network that was ever trained: a card must not make a machine build what it has no memory for."""
+
+
 class ModelSpec(BaseModel):
     """Architecture, bands and margin of a generator. Frozen; unknown names are refused."""
 
@@ -52,6 +56,10 @@ class ModelSpec(BaseModel):
             raise ValueError(f"{len(self.widths)} widths and {len(self.depths)} depths: as many of each, at least 4")
         if any(width < 4 or width % 4 for width in self.widths) or any(depth < 1 for depth in self.depths):
             raise ValueError(f"widths {self.widths} must be multiples of 4, depths {self.depths} at least 1")
+        if len(self.widths) > _LEVELS or max(self.widths) > _WIDTH or max(self.depths) > _DEPTH:
+            raise ValueError(
+                f"widths {self.widths}, depths {self.depths}: at most {_LEVELS} levels, {_WIDTH} channels, {_DEPTH} blocks"
+            )
         if len(self.mean) != len(self.bands):
             raise ValueError(f"{len(self.mean)} means for {len(self.bands)} bands")
         return self

@@ -183,7 +183,7 @@ def test_broken_safe_folders(tmp_path: Path) -> None:
     granule.write_bytes(texts[granule].replace(b"2023-08-10T09:58:11.590461Z", b"noon"))
     refuses("sensing time 'noon' is no time")
     product.write_bytes(texts[product].replace(b">10000<", b">0<"))
-    refuses("quantification value 0.0 must be positive")
+    refuses("QUANTIFICATION_VALUE 0.0 is no number of DN per reflectance")
     image.write_bytes(texts[image][:60])
     refuses("cannot be read as a raster")
     (folder / "GRANULE" / "second" / "IMG_DATA").mkdir(parents=True)
