@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.parts import part_of
+from pipeline.parts import write_whole
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
@@ -27,13 +27,4 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
     """Write a JSON document beside `path` and move it there once it is on the disk. Raises OSError, and leaves nothing then."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_of(path)
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(document, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    write_whole(path, (json.dumps(document, indent=2) + "\n").encode())

@@ -28,6 +28,20 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{threading.get_ident()}.part")
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file beside its place and move it there once it is on the disk. Raises OSError, and leaves nothing then."""
+    part = part_of(path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
 def remove_parts(folder: Path) -> None:
     """Remove the parts in `folder`, not below it, whose writer is gone. What cannot be removed stays."""
     with contextlib.suppress(OSError), os.scandir(folder) as found:

@@ -18,6 +18,7 @@ from pipeline.durable import turn
 from pipeline.errors import InvalidSettings
 from pipeline.folders import CACHE
 from pipeline.page_parts import whole_page
+from pipeline.parts import remove_parts, write_whole
 from pipeline.productview import ProductView
 from pipeline.report_data import script_json
 from pipeline.runentries import PICTURED, run_entries
@@ -30,7 +31,6 @@ from pipeline.runseries import series_section
 from pipeline.sink import write_failed
 from pipeline.storage import storage_of
 from pipeline.survey import Survey, survey
-from srgan.atomic import write_atomic
 
 REPORT = "report.html"
 
@@ -76,9 +76,11 @@ def write_run_page(
         kept = {} if anew else kept_in(path)
         entries = run_entries(known.lines, found, kept, pictured=pictured, threads=threads)
         page = run_page(output, found, entries, known)
+        # One whose writer was killed would stay for good.
+        remove_parts(output)
         try:
             # Names of files that are not UTF-8 hold halves of characters.
-            write_atomic(path, page.encode(errors="xmlcharrefreplace"))
+            write_whole(path, page.encode(errors="xmlcharrefreplace"))
         except OSError as error:
             raise write_failed(error, path) from error
         if output_url(output) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -142,6 +143,26 @@ def test_a_page_waits_for_the_one_that_is_being_written(
     assert new.name in text
     assert text.rstrip().endswith("</html>")
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+HALF = """
+import os, sys, signal
+from pathlib import Path
+import pipeline.parts
+
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+pipeline.parts.write_whole(Path(sys.argv[1]) / "report.html", b"<html>")
+"""
+
+
+def test_half_a_page_of_a_killed_process_does_not_stay(tmp_path: Path) -> None:
+    folder = made_run_product(tmp_path)
+    whole = write_run_page(tmp_path).read_bytes()
+    assert subprocess.run([sys.executable, "-c", HALF, str(tmp_path)]).returncode == -signal.SIGKILL
+    assert len([path for path in tmp_path.iterdir() if path.name.endswith(".part")]) == 1
+    assert (tmp_path / "report.html").read_bytes() == whole
+    assert folder.name in write_run_page(tmp_path).read_text()
+    assert [path for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
