@@ -4,6 +4,7 @@
 #   make server  a Prefect server and its workers on this machine, until ctrl-C
 #   make deploy  work pools, deployments and automations onto a Prefect server: needs DECLOUD_HOME
 #   make integration  the same with real servers, workers and kill -9, for some minutes
+#   make faults  kill -9 two hundred times, full disks, clocks that jump and the rest of docs/reliability.md, for half an hour
 #   make bench   decloud side by side with what users would otherwise write: see docs/benchmarks.md
 # Another interpreter: make PYTHON=python3.12 test. More arguments for pytest: make test PYTEST="-k tiling".
 
@@ -15,6 +16,8 @@ SERVER ?=
 DEPLOY ?=
 BENCH ?=
 BENCH_WORK ?= .scratch/bench
+FAULT_KILLS ?= 200
+FAULT_SEED ?= 8
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
@@ -23,7 +26,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo test integration bench server deploy lint format clean distclean
+.PHONY: help install dev demo test integration faults bench server deploy lint format clean distclean
 
 help:
 	@sed -n 's/^#  *make/  make/p' Makefile
@@ -67,6 +70,11 @@ test: lint
 # Servers, workers and a database of their own; one at a time, as they measure time.
 integration: dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration tests/integration $(PYTEST)
+
+# Another list of moments: make faults FAULT_SEED=9. Fewer: make faults FAULT_KILLS=60, which is what `make test` does.
+faults: dev
+	OMP_NUM_THREADS=1 DECLOUD_FAULT_KILLS=$(FAULT_KILLS) DECLOUD_FAULT_SEED=$(FAULT_SEED) \
+	  $(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/faults $(PYTEST)
 
 # One line, more rounds: make bench BENCH="--only identity --rounds 5". Contenders get an environment of their own.
 bench: install

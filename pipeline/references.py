@@ -93,7 +93,8 @@ def select_references(
 
     Dates within 5 % of the best share: the nearer in time first, then by id. `method` and `grow_m` as for the scene's
     mask (a user's raster belongs to the scene alone: other dates are then masked by `auto`). Never raises for what is
-    wrong with a candidate. Raises ReadFailed or InvalidScene where the scene itself cannot be read.
+    wrong with a candidate for good. Raises ReadFailed where a file of the scene or of a candidate cannot be read just now, and InvalidScene
+    where the scene itself cannot.
     """
     if count < 0 or window_days < 0:
         raise InvalidSettings(f"references {count} and window of {window_days} days must not be negative")
@@ -196,6 +197,9 @@ def _tried(work: Callable[[Thing], Made], things: Sequence[Thing], threads: int)
         try:
             return work(thing)
         except PipelineError as error:
+            # The run key names each date that may serve: without one that is only out of reach just now it would be another product.
+            if error.transient:
+                raise
             return error
 
     return in_order(one, things, threads)

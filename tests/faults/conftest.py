@@ -34,7 +34,7 @@ def words(
 ) -> tuple[object, ...]:
     """A command line that declouds the tiny area without a network."""
     return (
-        command, "--catalog", area.catalogue, "--aoi", area.aoi, "--dates", dates, "--output", output, "--bands", "B02,B03,B04,B8A",
+        command, "--catalog", area.catalogue, "--aoi", area.aoi, "--dates", dates, "--output", output, "--bands", "B04,B8A",
         "--checkpoint", "identity", "--tile", "64", "--quiet", *more,
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ EVENTS = frozenset({"open", "os.rename", "os.link", "os.mkdir", "os.remove", "os
 # A scene that takes less than a second has one block otherwise, and nothing half done.
 pipeline.budget._EDGES = (60,)
 # As many tries as a user's command has, in less time.
-catalogs.connection.PATIENCE = Patience(first_wait=0.02, silence=0.5, total=4, seed="faults")
+catalogs.connection.PATIENCE = Patience(first_wait=0.02, silence=0.3, total=2.5, seed="faults")
 
 
 class Events:

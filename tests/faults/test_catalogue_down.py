@@ -98,18 +98,21 @@ def test_a_catalogue_that_is_well_again_after_two_tries(
 
 
 @pytest.mark.parametrize("illness", ["status 500", "close"])
-@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize(("who", "after"), [("20230713", 1), ("20230713", 3), ("20230718", 0), ("20230718", 2)])
 def test_pixels_that_cannot_be_had(
-    illness: str, after: int, nursery: Nursery, tiny: Simulated, server: SickServer, calm: Path, tmp_path: Path, tell: Tell
+    illness: str, who: str, after: int, nursery: Nursery, tiny: Simulated, server: SickServer, calm: Path, tmp_path: Path, tell: Tell
 ) -> None:  # fmt: skip
+    """Of the scene or of the other date: the same command must not give one product today and another one tomorrow."""
     output = tmp_path / "out"
-    server.ill(illness, r"20230713\S+/B03\.tif$", after=after)
+    server.ill(illness, rf"{who}\S+/B04\.tif$", after=after)
     ended = nursery.run(*command(tiny, server, output), output=output)
     there = whole_products(output)
     assert pixels(there) in ({}, pixels(whole_products(calm)))
     assert ended.status == (0 if there else 1), ended.err
     if not there:
-        assert "B03.tif" in ended.out
+        assert "B04.tif" in ended.out
+        assert "failed" in ended.out
         assert nursery.run("status", output, output=output).status == 1
     recovers(nursery, tiny, server, output, calm)
-    tell(f"pixels of a scene, {illness} from request {after + 1} on: exit status {ended.status}, no half product")
+    which = "the scene" if who == "20230713" else "the other date"
+    tell(f"pixels of {which}, {illness} from request {after + 1} on: exit status {ended.status}, no half product")

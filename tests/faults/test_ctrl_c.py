@@ -16,7 +16,7 @@ from tests.faults.forked import Nursery
 from tests.faults.outputs import listed, pixels, stray, whole_products
 
 pytestmark = pytest.mark.timeout(1200)
-TIMES = max(4, KILLS // 12)
+TIMES = max(3, KILLS // 15)
 
 
 @pytest.mark.parametrize("signals", [1, 2], ids=["once", "twice"])

@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,52 +58,68 @@ def written(path: Path, more: int) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("who", [SCENE, REFERENCE], ids=["scene", "reference"])
+@dataclass(frozen=True)
+class Versions:
+    """Two versions of one file of an area, and what an undisturbed run makes of each."""
+
+    source: Path
+    who: str
+    former: bytes
+    later: bytes
+    old: dict[str, dict[str, str]]
+    new: dict[str, dict[str, str]]
+    events: int
+
+    def home(self, area: Simulated, folder: Path) -> tuple[Simulated, Path, Path]:
+        """An area of its own, which holds the former version: the area, the file, the output."""
+        shutil.copytree(self.source, folder / "stac")
+        own = replace(area, catalogue=folder / "stac" / "catalog.json")
+        return own, next((folder / "stac").rglob(f"{self.who}/B04.tif")), folder / "out"
+
+
+def command(area: Simulated, output: Path) -> tuple[object, ...]:
+    return words(area, output, "--references", "1", "--json")
+
+
+@pytest.fixture(scope="module", params=[SCENE, REFERENCE], ids=["scene", "reference"])
+def versions(
+    request: pytest.FixtureRequest, nursery: Nursery, tiny: Simulated, tmp_path_factory: pytest.TempPathFactory
+) -> Versions:
+    folder, made = tmp_path_factory.mktemp("versions"), []
+    source = folder / "source"
+    shutil.copytree(tiny.catalogue.parent, source)
+    band = next(source.rglob(f"{request.param}/B04.tif"))
+    for number, more in enumerate((0, 300)):
+        content, output = written(band, more), folder / f"out-{number}"
+        ended = nursery.run(*command(replace(tiny, catalogue=source / "catalog.json"), output), output=output)
+        assert ended.status == 0, ended.err
+        made.append((content, pixels(whole_products(output)), ended.events))
+    (former, old, events), (later, new, _) = made
+    assert len(former) == len(later)
+    assert former != later
+    assert set(old) != set(new)
+    band.write_bytes(former)
+    return Versions(source, request.param, former, later, old, new, events)
+
+
 @pytest.mark.parametrize("change", [renamed, overwritten, truncated, removed], ids=lambda change: change.__name__)
 def test_a_file_that_changes_during_the_run(
-    who: str, change: Change, nursery: Nursery, tiny: Simulated, tmp_path: Path, tell: Tell
+    change: Change, versions: Versions, nursery: Nursery, tiny: Simulated, tmp_path: Path, tell: Tell
 ) -> None:
-    moments = random.Random(f"{SEED} {who} {change.__name__}")  # noqa: S311
-    source = tiny.catalogue.parent
-
-    def home(name: str) -> tuple[Simulated, Path]:
-        shutil.copytree(source, tmp_path / name / "stac")
-        area = replace(tiny, catalogue=tmp_path / name / "stac" / "catalog.json")
-        band = next((tmp_path / name / "stac").rglob(f"{who}/B03.tif"))
-        return area, band
-
-    def command(area: Simulated, output: Path) -> tuple[object, ...]:
-        return words(area, output, "--references", "1", "--json")
-
-    area, band = home("former")
-    former = written(band, 0)
-    output = tmp_path / "former" / "out"
-    ended = nursery.run(*command(area, output), output=output)
-    assert ended.status == 0, ended.err
-    events, old = ended.events, pixels(whole_products(output))
-    area, band = home("later")
-    later = written(band, 300)
-    assert len(later) == len(former)
-    output = tmp_path / "later" / "out"
-    assert nursery.run(*command(area, output), output=output).status == 0
-    new = pixels(whole_products(output))
-    assert set(old) != set(new)
-
-    refused = 0
+    moments = random.Random(f"{SEED} {versions.who} {change.__name__}")  # noqa: S311
+    old, new, of_scene, refused = versions.old, versions.new, versions.who == SCENE, 0
     for number in range(TRIES):
-        area, band = home(str(number))
-        band.write_bytes(former)
-        output = tmp_path / str(number) / "out"
+        area, band, output = versions.home(tiny, tmp_path / str(number))
         # The first try is in the midst of the blocks for certain.
-        event = events // 3 if number == 0 else moments.randint(1, events)
+        event = versions.events // 3 if number == 0 else moments.randint(1, versions.events)
         begun = nursery.begin(*command(area, output), output=output, pause=event)
         assert begun.paused()
-        change(band, later)
+        change(band, versions.later)
         begun.resume()
         ended = begun.end()
         made = pixels(whole_products(output))
         assert ended.status == (0 if made else 1), (event, ended.err)
-        assert made in ({}, old, new), f"event {event} of {events}: a product of two versions"
+        assert made in ({}, old, new), f"event {event} of {versions.events}: a product of two versions"
         if not made:
             refused += 1
             (scene,) = ended.document["scenes"]
@@ -113,13 +129,13 @@ def test_a_file_that_changes_during_the_run(
         assert status.status == (0 if made else 1), status.out
 
         again = nursery.run(*command(area, output), output=output)
-        assert again.status == (1 if who == SCENE and change in (truncated, removed) else 0), again.out
+        assert again.status == (1 if of_scene and change in (truncated, removed) else 0), again.out
         made_now = pixels(whole_products(output))
         assert {name: files for name, files in made_now.items() if name in old} == made
         # A product that was there stays where only another date has changed, see --refresh.
-        if change in (renamed, overwritten) and not (made and who == REFERENCE):
+        if change in (renamed, overwritten) and (of_scene or not made):
             assert {name: files for name, files in made_now.items() if name not in old} == new
-    where = "scene" if who == SCENE else "reference"
+    where = "scene" if of_scene else "reference"
     tell(
         f"a file of the {where} {change.__name__} during the run: {TRIES} times, {refused} refused, none of two versions"
     )
