@@ -28,6 +28,7 @@ from pipeline.processes import alive, started
 from pipeline.storage import storage_of
 
 _log = logging.getLogger(__name__)
+_LARGEST_PID = 2**31 - 1
 
 State = Literal["planned", "running", "done", "unchanged", "failed", "invalid", "interrupted"]
 GOOD: tuple[State, ...] = ("done", "unchanged")
@@ -91,8 +92,8 @@ class Journal:
 
 
 def entries(output: Path) -> Iterator[Entry]:
-    """All readable lines of all runs, oldest first. A last line that was cut by a crash is passed over."""
-    for path in sorted((output / RUNS).glob("*.jsonl")):
+    """All readable lines of all runs, oldest first. A last line that was cut by a crash is passed over, as is what nobody of us wrote."""
+    for path in sorted(path for path in (output / RUNS).glob("*.jsonl") if path.is_file()):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             entry = _parsed(line)
             if entry is not None:
@@ -141,6 +142,14 @@ def _parsed(line: str) -> Entry | None:
     try:
         record = json.loads(line)
         entry = Entry(**record)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
-    return entry if entry.state in get_args(State) else None
+    texts = (entry.time, entry.run, entry.scene, entry.state, entry.reason, entry.product, entry.host)
+    sound = (
+        all(isinstance(text, str) for text in texts)
+        and isinstance(entry.seconds, int | float | None)
+        and isinstance(entry.began, int)
+        and isinstance(entry.pid, int)
+        and 0 <= entry.pid <= _LARGEST_PID
+    )
+    return entry if sound and entry.state in get_args(State) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -46,6 +47,39 @@ def test_lines_that_a_crash_cut_are_passed_over(tmp_path, rest):
     # Nor do they take the next line with them: the one that says that the run was killed.
     journal.write("b", "interrupted")
     assert [entry.scene for entry in entries(tmp_path)] == ["a", "b"]
+
+
+LINE = {"time": "2026-01-01T00:00:00.000+00:00", "run": "r", "scene": "x", "state": "running", "host": ""}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"time": 5},
+        {"time": None},
+        {"scene": ["x"]},
+        {"scene": {}},
+        {"state": "lost"},
+        {"state": ["done"]},
+        {"reason": 5},
+        {"pid": 1.5},
+        {"pid": "1"},
+        {"pid": -1},
+        {"pid": 10**30},
+        {"began": "long ago"},
+        {"seconds": "many"},
+        {"colour": "blue"},
+    ],
+    ids=str,
+)
+def test_lines_that_nobody_of_us_wrote_are_passed_over(tmp_path, odd):
+    journal = Journal(tmp_path)
+    journal.write("a", "done")
+    with journal.path.open("a", encoding="utf-8") as file:
+        file.write(f"{json.dumps(LINE | odd)}\n")
+    (tmp_path / "runs" / "folder.jsonl").mkdir()
+    journal.write("b", "done")
+    assert list(latest(tmp_path)) == ["a", "b"]
 
 
 def test_an_unwritable_output_is_named(tmp_path):
