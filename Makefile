@@ -18,6 +18,7 @@ BENCH ?=
 BENCH_WORK ?= .scratch/bench
 FAULT_KILLS ?= 200
 FAULT_SEED ?= 8
+WORKER_KILLS ?= 4
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
@@ -72,9 +73,12 @@ integration: dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration tests/integration $(PYTEST)
 
 # Another list of moments: make faults FAULT_SEED=9. Fewer: make faults FAULT_KILLS=60, which is what `make test` does.
+# Then Prefect's workers with the flows that they run, on servers of their own.
 faults: dev
 	OMP_NUM_THREADS=1 DECLOUD_FAULT_KILLS=$(FAULT_KILLS) DECLOUD_FAULT_SEED=$(FAULT_SEED) \
 	  $(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/faults $(PYTEST)
+	OMP_NUM_THREADS=1 DECLOUD_KILLS=$(WORKER_KILLS) DECLOUD_KILL_SEED=$(FAULT_SEED) \
+	  $(BIN)/python -m pytest -m integration -s tests/integration/test_kill.py
 
 # One line, more rounds: make bench BENCH="--only identity --rounds 5". Contenders get an environment of their own.
 bench: install

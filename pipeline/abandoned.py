@@ -48,7 +48,7 @@ def remove_abandoned(output: Path, days: float = KEPT_DAYS) -> list[str]:
             continue
         try:
             # Taking the lock makes its file anew and removes it afterwards, so that a lone old one goes too.
-            with locked(lock):
+            with locked(lock, patience=0):
                 if folder.is_dir() and (not old or _last_change(folder) < before):
                     shutil.rmtree(folder, ignore_errors=True)
                     removed.append(name)

@@ -37,6 +37,19 @@ class WriteFailed(PipelineError):
     transient = True
 
 
+class InUse(WriteFailed):
+    """Another run is at work on the product that this one was to make."""
+
+    def __init__(self, product: str) -> None:
+        super().__init__(f"{product}: another run is working on it; wait for it, or choose another --output")
+        self.product = product
+        """Id of the product."""
+
+    def __reduce__(self) -> tuple[type[InUse], tuple[str]]:
+        """An exception that is sent to another process is made anew from this."""
+        return InUse, (self.product,)
+
+
 class ClusterFailed(PipelineError):
     """The cluster that was to do the work cannot be reached, or lost its workers; finished blocks are kept."""
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import WriteFailed
+from pipeline.errors import InUse, WriteFailed
+
+_PATIENCE = 1.0
+"""Seconds: whoever tidies up holds a lock for a moment, whoever makes a product for longer."""
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, patience: float = _PATIENCE) -> Iterator[None]:
     """Hold the lock file `path`; it is freed when the process ends, however it ends.
 
-    Raises WriteFailed where another process holds it, or where it cannot be written.
+    patience: seconds for which another one may hold it. Raises InUse where another process holds it, WriteFailed where it cannot be written.
     """
-    descriptor = _acquired(path)
+    descriptor = _acquired(path, patience)
     try:
         yield
     finally:
@@ -26,7 +30,8 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquired(path: Path) -> int:
+def _acquired(path: Path, patience: float) -> int:
+    deadline = time.monotonic() + patience
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,10 +43,10 @@ def _acquired(path: Path) -> int:
             if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
         except BlockingIOError:
-            os.close(descriptor)
-            raise WriteFailed(
-                f"{path.stem}: another run is working on it; wait for it, or choose another --output"
-            ) from None
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                raise InUse(path.stem) from None
+            time.sleep(0.05)
         except FileNotFoundError:
             pass
         os.close(descriptor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,9 @@ from catalogs.errors import CatalogError, SourceUnavailable
 from catalogs.item import SceneItem
 from pipeline.abandoned import remove_abandoned
 from pipeline.engine import decloud_scene
-from pipeline.errors import PipelineError
+from pipeline.errors import InUse, PipelineError
 from pipeline.journal import GOOD, Journal, State
+from pipeline.output import find_product
 from pipeline.product import Product
 from pipeline.progress import Progress, silent
 from pipeline.settings import DecloudSettings, Resources
@@ -144,6 +145,13 @@ def run_scene(
             item, output, settings, candidates=candidates, area=area, resources=resources, overwrite=overwrite,
             progress=progress,
         )  # fmt: skip
+    except InUse as error:
+        outcome = ended("failed", _line(error))
+        # Whoever is at it may have ended before that line was written, which must not be the last word then.
+        with suppress(PipelineError):
+            made = find_product(output, error.product)
+            return outcome if made is None else ended("unchanged", product=made)
+        return outcome
     except PipelineError as error:
         return ended("failed" if error.transient else "invalid", _line(error))
     except SourceUnavailable as error:
