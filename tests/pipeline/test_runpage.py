@@ -75,6 +75,17 @@ def test_a_page_says_what_the_items_say(tmp_path: Path) -> None:
     assert all(entry["layers"] == ["provenance", "confidence", "cloudmask"] for entry in page.data())
 
 
+def test_nothing_is_claimed_of_what_a_run_without_a_network_left(tmp_path: Path) -> None:
+    identity = {"name": "identity", "sha256": "identity"}
+    made_run_product(tmp_path, edit=lambda item: item["properties"].update({"declouder:model": identity}))
+    page = Page(write_run_page(tmp_path))
+    assert "Made with the checkpoint identity, which tries the pipeline without a network" in page.text
+    assert "66.7 % before (cloud by its catalogue: 61.5 %), not known after" in page.text
+    assert "cloud and shadow before, mean of the scenes 66.7 %" in page.text
+    (entry,) = page.data()
+    assert entry["facts"] == "cloud and shadow 66.7\xa0% before; 66.7\xa0% made up"
+
+
 def test_a_page_is_one_file_and_names_nothing_outside_it(tmp_path: Path) -> None:
     made_series(tmp_path)
     page = Page(write_run_page(tmp_path))
