@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from flows.embedded import prepare_environment
+from flows.report import report_after
 from flows.request import AreaRequest
 from flows.run import run_directly
 from pipeline.simulation.simulate import Simulated, SimulatedDate, simulate_area
@@ -43,6 +44,8 @@ def seconds(area: Simulated, output: Path, *, prefect: bool, only: int | None = 
         summary = run_flow(request)
     else:
         summary = run_directly(request, quiet=True)
+        # The flow writes the page of the folder, as the command line does after a run: it is no cost of Prefect's.
+        report_after(output, quiet=True)
     taken = time.perf_counter() - start
     if summary.failed or {scene.state for scene in summary.scenes} != {"done"}:
         sys.exit(summary.headline)

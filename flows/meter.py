@@ -16,10 +16,11 @@ from typing import Self
 from uuid import UUID
 
 import httpx
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.context import SyncClientContext
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.utilities.context import get_task_and_flow_run_ids
 
 from flows.interrupts import checked
 from flows.scene_log import Log, plain
@@ -98,7 +99,7 @@ class Meter:
         self._told = False
 
     def __enter__(self) -> Self:
-        # The thread is in the same run for Prefect.
+        self._task_run, self._flow_run = get_task_and_flow_run_ids()
         inside = contextvars.copy_context()
         self._thread = threading.Thread(
             target=inside.run, args=(self._keep,), name=f"meter of {self._key}", daemon=True
@@ -123,30 +124,31 @@ class Meter:
     def _keep(self) -> None:
         if self._over.wait(AFTER):
             return
-        # A client of its own: that of the run asks five times more, and waits a minute each time.
-        settings = {PREFECT_API_REQUEST_TIMEOUT: TIMEOUT, PREFECT_CLIENT_MAX_RETRIES: 0}
-        with temporary_settings(settings), ExitStack() as connection:
-            connected, over = False, False
+        # A client of its own: that of the run, which these settings tell apart, waits for a minute, and asks five times more.
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), ExitStack() as connection:
+            client: SyncPrefectClient | None = None
+            over = False
             while True:
                 with self._noted():
-                    if not connected:
-                        connection.enter_context(SyncClientContext())
-                        connected = True
-                    self._show(self._ended or self._look())
+                    if client is None:
+                        client = connection.enter_context(get_client({"timeout": TIMEOUT}, sync_client=True))
+                    self._show(client, self._ended or self._look())
                 if over:
                     return
                 over = self._over.wait(EVERY)
 
-    def _show(self, now: tuple[float, str]) -> None:
+    def _show(self, client: SyncPrefectClient, now: tuple[float, str]) -> None:
         if now == self._shown:
             return
         share, said = round(100.0 * now[0], 1), plain(f"{self._name}: {now[1]}")
         if self._id is None:
-            made = create_progress_artifact(share, key=self._key, description=said)
-            # Outside of an event loop, as here, it is the id itself.
-            self._id = made if isinstance(made, UUID) else None
+            artifact = ArtifactCreate(
+                key=self._key, type="progress", description=said, data=share,
+                task_run_id=self._task_run, flow_run_id=self._flow_run,
+            )  # fmt: skip
+            self._id = client.create_artifact(artifact).id
         else:
-            update_progress_artifact(self._id, share, description=said)
+            client.update_artifact(self._id, ArtifactUpdate(data=share, description=said))
         self._shown = now
 
     @contextmanager

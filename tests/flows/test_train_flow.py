@@ -219,13 +219,15 @@ def test_a_server_that_does_not_answer_costs_no_training(
 ) -> None:
     import logging
 
+    from prefect.client.orchestration import SyncPrefectClient
+
     from srgan.progress import Progress
 
     def gone(*_: Any, **__: Any) -> None:
         raise httpx.ConnectError("nobody there")
 
     monkeypatch.setattr(flows.train_artifacts, "create_table_artifact", gone)
-    monkeypatch.setattr("flows.meter.create_progress_artifact", gone)
+    monkeypatch.setattr(SyncPrefectClient, "create_artifact", gone)
     logger = logging.getLogger("told")
     with caplog.at_level("INFO", "told"), flows.train_artifacts.Artifacts(logger, tmp_path) as watcher:
         watcher.step(Progress(1, 5, 5, {"total": 1.0}, 1.0, 0.0, 0.0, {"psnr": 20.0}))
