@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from pipeline.durable import exchange, flush, flush_tree, turn
 from pipeline.errors import ReadFailed, WriteFailed
 from pipeline.sink import write_failed
 
+_log = logging.getLogger(__name__)
 _ASIDE = ".replaced"
 _LOCK = ".lock"
 
@@ -107,8 +109,16 @@ class LocalStorage:
         return None
 
     def _write_catalog(self, known: set[str] | None) -> None:
-        names = up_to_date(known, self.names(), lambda name: self.read_item(name) is not None)
+        names = up_to_date(known, self.names(), self._holds_item)
         _write_json(self.output / CATALOG, catalogue(names))
+
+    def _holds_item(self, name: str) -> bool:
+        """Whether the catalogue is to link a folder; one that cannot be read keeps no other product from being published."""
+        try:
+            return self.read_item(name) is not None
+        except ReadFailed as error:
+            _log.warning("%s; the catalogue does not link it", error)
+            return False
 
 
 def _item_in(folder: Path) -> dict[str, Any] | None:

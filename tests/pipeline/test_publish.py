@@ -100,6 +100,20 @@ def test_the_output_is_a_static_catalogue_that_can_be_moved(tmp_path):
     assert all(href.startswith("./") for href in hrefs)
 
 
+def test_a_folder_that_cannot_be_read_keeps_no_other_product_from_being_published(tmp_path, caplog):
+    publish(stage(tmp_path), tmp_path, make_item("S2_A"))
+    (tmp_path / "theirs" / "theirs.json").mkdir(parents=True)
+    publish(stage(tmp_path), tmp_path, make_item("S2_B"))
+    hrefs = [link["href"] for link in json.loads((tmp_path / "catalog.json").read_text())["links"]]
+    assert [href for href in hrefs if href != "./catalog.json"] == ["./S2_A/S2_A.json", "./S2_B/S2_B.json"]
+    assert "theirs: item cannot be read: Is a directory; the catalogue does not link it" in caplog.text
+    # One that is linked, and cannot be read now, stays so.
+    (tmp_path / "S2_A" / "S2_A.json").unlink()
+    (tmp_path / "S2_A" / "S2_A.json").mkdir()
+    publish(stage(tmp_path), tmp_path, make_item("S2_C"))
+    assert "./S2_A/S2_A.json" in (tmp_path / "catalog.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
