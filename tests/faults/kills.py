@@ -1,7 +1,7 @@
 """`kill_at_random`: a command line is killed at seeded moments, and everything that must hold afterwards is looked at each time.
 
-Half of the moments are events on the output's files, drawn from all those of an undisturbed run; half are moments of time, which hit what
-GDAL writes too. One output in four is killed a second time before it is left in peace.
+Half of the moments are events on the output's files, drawn from those of an undisturbed run, and half of these from its last fifth, where a
+product becomes one; half are moments of time, which hit what GDAL writes too. One output in four is killed a second time before it is left in peace.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def drawn(scenario: Scenario, calm: Calm) -> Iterator[tuple[dict[str, Any], bool
     moments = random.Random(f"{SEED} {scenario.name}")  # noqa: S311 (moments, no secrets)
     while True:
         yield {"after": moments.uniform(0.02, calm.seconds)}, moments.random() < 0.25
-        yield {"stop": moments.randint(1, calm.events)}, moments.random() < 0.25
+        # Where a product becomes one is the last fifth, and half of the events.
+        first = 1 if moments.random() < 0.5 else calm.events * 4 // 5
+        yield {"stop": moments.randint(first, calm.events)}, moments.random() < 0.25
 
 
 def kill_at_random(scenario: Scenario, nursery: Nursery, area: Simulated, folder: Path) -> str:

@@ -7,7 +7,9 @@ its other threads and GDAL's happen to be then, or by its parent after so many s
 
 from __future__ import annotations
 
+import builtins
 import importlib
+import io
 import itertools
 import json
 import os
@@ -24,7 +26,9 @@ import pipeline.budget
 from catalogs.patience import Patience
 from tests.faults.clocks import jumping
 
-EVENTS = frozenset({"open", "os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "fsync"})
+EVENTS = frozenset(
+    {"open", "opened", "os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "fsync"}
+)
 # A scene that takes less than a second has one block otherwise, and nothing half done.
 pipeline.budget._EDGES = (60,)
 # As many tries as a user's command has, in less time.
@@ -47,7 +51,16 @@ class Events:
             flush(handle)
             sys.audit("fsync", status.st_ino)
 
+        opening = io.open
+
+        def opened(file: Any, mode: str = "r", *more: Any, **named: Any) -> Any:
+            handle = opening(file, mode, *more, **named)
+            # Between a file that is there, empty, and its content: the interpreter itself tells only what is about to happen.
+            sys.audit("opened", file, mode)
+            return handle
+
         os.fsync = fsync  # type: ignore[assignment]
+        io.open = builtins.open = opened  # type: ignore[assignment]
         sys.addaudithook(self.hook)
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
