@@ -121,7 +121,7 @@ def _shapes(text: str) -> geopandas.GeoSeries:
     import geopandas
     from pyogrio.errors import CRSError, DataSourceError, FieldError  # type: ignore[import-untyped]
 
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises for users that are not there
     if not path.exists():
         raise InvalidQuery(f"area of interest {text!r} is neither a box w,s,e,n nor a file that exists")
     try:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from catalogs.errors import InvalidItem
@@ -35,7 +34,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
         return text
     if text.lower().startswith("file://"):
         text = unquote(urlsplit(text).path)
-    return os.path.abspath(Path(text).expanduser())  # noqa: PTH100 - Path.resolve would follow links
+    return os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 - Path would follow links, and raise for unknown users
 
 
 def folder_of(href: str) -> str:

@@ -121,7 +121,7 @@ class PairTable:
             raise InvalidItem(f"{where}: lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: {again}")
         try:
             frame = geopandas.read_parquet(path)
-        except (pa.ArrowException, shapely.errors.ShapelyError, OSError, ValueError) as error:
+        except (pa.ArrowException, shapely.errors.ShapelyError, OSError, ValueError, TypeError, KeyError) as error:
             raise InvalidItem(f"{where}: cannot be read ({_one_line(error)}): {again}") from None
         if frame.empty:
             raise InvalidItem(f"{where}: holds no row: {again}")

@@ -128,6 +128,8 @@ def _parsed(stac: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise InvalidItem(f"{where}: is no STAC item (type {reprlib.repr(stac.get('type'))}, or no assets)")
     if not isinstance(stac.get("properties"), dict) or not isinstance(stac.get("stac_version", ""), str):
         raise InvalidItem(f"{where}: is no STAC item: its properties are no object, or its stac_version is no text")
+    if "id" not in stac:
+        raise InvalidItem(f"{where}: is no STAC item: it has no id")
     _datetime(stac, where)
     for key, asset in stac["assets"].items():
         if not isinstance(asset, dict) or not isinstance(asset.get("href"), str):

@@ -6,6 +6,7 @@ a run can be repeated from its record and a deployment takes what the command li
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -232,5 +233,5 @@ def _told(text: str) -> str:
 
 
 def _located_area(text: str) -> str:
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises for users that are not there
     return absolute(path) if path.exists() else text

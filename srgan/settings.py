@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -189,7 +190,7 @@ def explain(error: ValidationError) -> str:
         hint = f": did you mean {near[0]}?" if near else f": known are {', '.join(model.model_fields)}"
         return f"{place} is no setting{hint}"
     return (
-        f"{place}: {fault['msg']} (given: {fault['input']!r:.60})"
+        f"{place}: {fault['msg']} (given: {reprlib.repr(fault['input']):.60})"
         if place
         else str(fault["msg"]).removeprefix("Value error, ")
     )
