@@ -103,8 +103,9 @@ def _in_prefect(request: BackfillRequest, *, quiet: bool) -> BackfillSummary:
 
     prepare_environment(quiet=quiet)
     from flows.backfill_flow import run_backfill_flow
+    from flows.credentials import hide
 
-    return run_backfill_flow(request)
+    return run_backfill_flow(hide(request))
 
 
 def _print(summary: BackfillSummary, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from catalogs.hrefs import is_remote
+from flows.credentials import given
 from flows.request import AreaRequest, SceneRequest, make_request
 from pipeline.address import output_url
 from pipeline.errors import InvalidSettings, WriteFailed
@@ -37,8 +38,8 @@ def record_path(output: Path, run: str) -> Path:
 def write_record(run: str, request: AreaRequest | SceneRequest) -> RunRecord:
     """Keep a request, without credentials. Raises WriteFailed where the output cannot be written."""
     stored = request.stored()
-    pairs = zip(_hrefs(request), _hrefs(stored), strict=True)
-    record = RunRecord(run, stored, tuple(kept for given, kept in pairs if is_remote(given) and given != kept))
+    pairs = zip(map(given, _hrefs(request)), _hrefs(stored), strict=True)
+    record = RunRecord(run, stored, tuple(kept for full, kept in pairs if is_remote(full) and full != kept))
     path = record_path(request.output, run)
     document = {
         "run": run,

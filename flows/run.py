@@ -88,9 +88,10 @@ def run_in_prefect(request: AreaRequest | SceneRequest, *, quiet: bool = False) 
     from flows.embedded import prepare_environment
 
     prepare_environment(quiet=quiet)
+    from flows.credentials import hide
     from flows.decloud import run_flow
 
-    return run_flow(request)
+    return run_flow(hide(request))
 
 
 def tell_selection(selection: Selection, *, quiet: bool = False) -> None:

@@ -10,9 +10,11 @@ from catalogs.aoi import AreaOfInterest, parse_aoi
 from catalogs.dates import parse_dates
 from catalogs.errors import CatalogError, InvalidQuery
 from catalogs.files import open_sources
+from catalogs.hrefs import is_remote, without_credentials
 from catalogs.item import SceneItem
 from catalogs.query import Query
 from catalogs.search import SearchResult, search
+from flows.credentials import given
 from flows.remarks import date_unknown, missing_files, remote_files, unused_sources
 from flows.request import AreaRequest, SceneRequest
 from pipeline.candidates import may_serve
@@ -92,7 +94,7 @@ def _with_remarks(found: Selection, request: AreaRequest | SceneRequest) -> Sele
 
 def _from_sources(request: SceneRequest) -> Selection:
     area = parse_aoi(request.aoi) if request.aoi is not None else None
-    items = tuple(open_sources(request.sources, request.bands))
+    items = tuple(open_sources([given(source) for source in request.sources], request.bands))
     double = sorted({item.id for item in items if sum(other.id == item.id for other in items) > 1})
     if double:
         raise InvalidQuery(
@@ -107,7 +109,7 @@ def _from_catalogue(request: AreaRequest) -> Selection:
     area = parse_aoi(request.aoi)
     start, end = parse_dates(request.dates)
     days = timedelta(days=request.settings.window_days if request.settings.references else 0)
-    found = search(Query(area, _earlier(start, days), _later(end, days)), request.catalog)
+    found = search(Query(area, _earlier(start, days), _later(end, days)), given(request.catalog))
     items = tuple(item for item in found if start <= item.datetime <= end)
     problems = tuple(f"{problem.href}: {problem.reason}" for problem in found.problems)
     note = "" if items else _why_none(request, area, start, end)
@@ -119,16 +121,16 @@ def _why_none(request: AreaRequest, area: AreaOfInterest, start: datetime, end: 
     ahead = ", which lies in the future" if start > datetime.now(UTC) else ""
     line = f"0 scenes between {start:%Y-%m-%d} and {end:%Y-%m-%d}{ahead} in {area.text}: nothing to do"
     try:
-        everything = search(Query(), request.catalog)
+        everything = search(Query(), given(request.catalog))
     except CatalogError:
         # An API holds the whole Earth and does not list it.
         return line
     if not everything.items and not everything.problems:
-        return f"{request.catalog}: the catalogue holds no items: nothing to do"
-    _check_area(area, everything.items, request.catalog, request.dates)
+        return f"{_where(request)}: the catalogue holds no items: nothing to do"
+    _check_area(area, everything.items, _where(request), request.dates)
     there = [item for item in everything if Query(area).matches(item)]
     if there:
-        line += f"; {request.catalog} holds {len(there)} of other dates, {_span(there)}"
+        line += f"; {_where(request)} holds {len(there)} of other dates, {_span(there)}"
     return line
 
 
@@ -161,4 +163,6 @@ def _later(moment: datetime, days: timedelta) -> datetime:
 
 
 def _where(request: AreaRequest | SceneRequest) -> str:
-    return request.catalog if isinstance(request, AreaRequest) else ", ".join(request.sources)
+    """Where a request looks, as it may be shown."""
+    places = (request.catalog,) if isinstance(request, AreaRequest) else request.sources
+    return ", ".join(without_credentials(place) if is_remote(place) else place for place in places)
