@@ -34,6 +34,8 @@ class Order:
     """Number of the event before which it stops, with all its threads, until `Begun.resume`; 0 for none."""
     at: str = ""
     """The same at the first event that this regular expression finds, as `open PATH mode` or `os.rename FROM TO`."""
+    fatal: bool = False
+    """Whether it is killed there instead."""
     jumps: tuple[tuple[int, float], ...] = ()
     """How its clock jumps, see `clocks.jumping`."""
     trace: str = ""

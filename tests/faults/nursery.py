@@ -41,6 +41,7 @@ class Events:
     def __init__(self, order: dict[str, Any]) -> None:
         self.count, self.seen, self.output = itertools.count(1), 0, order["output"]
         self.stop, self.pause, self.at = order["stop"], order["pause"], order["at"] and re.compile(order["at"])
+        self.fatal = order["fatal"]
         trace = order["trace"]
         # Opened first: it is no event of its own.
         self.trace = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if trace else -1
@@ -71,7 +72,7 @@ class Events:
             os.kill(os.getpid(), signal.SIGKILL)
         if number == self.pause or (self.at and self.at.search(" ".join(map(str, (event, *arguments[:2]))))):
             self.at = None
-            os.kill(os.getpid(), signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGKILL if self.fatal else signal.SIGSTOP)
         if self.trace >= 0:
             told = [str(os.fspath(each)) if isinstance(each, (str, os.PathLike)) else each for each in arguments[:3]]
             os.write(self.trace, (json.dumps([event, *told]) + "\n").encode())
