@@ -98,7 +98,7 @@ def test_a_catalogue_that_is_well_again_after_two_tries(
 
 
 @pytest.mark.parametrize("illness", ["status 500", "close"])
-@pytest.mark.parametrize(("who", "after"), [("20230713", 1), ("20230713", 3), ("20230718", 0), ("20230718", 2)])
+@pytest.mark.parametrize(("who", "after"), [("20230713", 1), ("20230713", 3), ("20230708", 0), ("20230708", 2)])
 def test_pixels_that_cannot_be_had(
     illness: str, who: str, after: int, nursery: Nursery, tiny: Simulated, server: SickServer, calm: Path, tmp_path: Path, tell: Tell
 ) -> None:  # fmt: skip
