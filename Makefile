@@ -4,7 +4,7 @@
 #   make server  a Prefect server and its workers on this machine, until ctrl-C
 #   make deploy  work pools, deployments and automations onto a Prefect server: needs DECLOUD_HOME
 #   make integration  the same with real servers, workers and kill -9, for some minutes
-#   make faults  kill -9 two hundred times, full disks, clocks that jump and the rest of docs/reliability.md, for half an hour
+#   make faults  kill -9 two hundred times, full disks, clocks that jump and the rest of docs/reliability.md: half an hour
 #   make bench   decloud side by side with what users would otherwise write: see docs/benchmarks.md
 # Another interpreter: make PYTHON=python3.12 test. More arguments for pytest: make test PYTEST="-k tiling".
 

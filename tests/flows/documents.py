@@ -22,7 +22,9 @@ PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").g
 SERVER = "starts servers: tests/integration does, on ports of its own"
 NOT_RUN = {
     r"make demo|decloud demo --output demo": "two minutes: tests/flows/test_decloud_flow.py runs a smaller one",
-    r"make test": "runs this",
+    r"make test( PYTEST=.*)?": "runs this",
+    r"python -m tests\.hostile\.table": "rewrites a page: tests/hostile runs its lines",
+    r"make faults.*": "a quarter of an hour: `make test` runs tests/faults with fewer kills",
     r"make (server|deploy)": SERVER,
     r"make bench.*|python -m benchmarks\.bench .*": "an hour or two: tests/benchmarks looks at its parts",
     r"decloud (plan|run|backfill) --catalog (earth-search|planetary-computer) .*": "asks a server in the network; options are parsed below",
