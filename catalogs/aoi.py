@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import reprlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from catalogs.local import require_regular
 if TYPE_CHECKING:
     import geopandas
 
-_NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*"
+_NUMBER = r"[ \t]*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?[ \t]*"
 _HEAD = 64 << 10
 """Bytes at the beginning of a file that GDAL knows its format by, and more."""
 _BOX = re.compile(rf"{_NUMBER}(?:,{_NUMBER})+")
@@ -121,9 +122,11 @@ def _shapes(text: str) -> geopandas.GeoSeries:
     import geopandas
     from pyogrio.errors import CRSError, DataSourceError, FieldError  # type: ignore[import-untyped]
 
-    path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises for users that are not there
-    if not path.exists():
-        raise InvalidQuery(f"area of interest {text!r} is neither a box w,s,e,n nor a file that exists")
+    # os.path says False where Path raises: of names that no file can have, and of users that are not there.
+    name = text if "\0" in text else os.path.expanduser(text)  # noqa: PTH111
+    if not os.path.exists(name):  # noqa: PTH110
+        raise InvalidQuery(f"area of interest {reprlib.repr(text)} is neither a box w,s,e,n nor a file that exists")
+    path = Path(name)
     try:
         require_regular(path)
         if _is_virtual(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,12 +62,12 @@ def _open(path: str) -> SceneItem | Header:
         return resolve_item(document, path)
     if remote:
         return read_header(path)
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that no file can have
+        raise InvalidItem(f"{path}: no such file or folder")
     require_regular(path)
     folder = safe_folder(path)
     if folder:
         return open_safe(folder)
-    if not Path(path).exists():
-        raise InvalidItem(f"{path}: no such file or folder")
     if Path(path).is_dir():
         raise InvalidItem(
             f"{path}: is no SAFE folder (no MTD_MSIL1C.xml, no MTD_MSIL2A.xml): name files, or --catalog for a catalogue"

@@ -34,7 +34,9 @@ def absolute(path: str | os.PathLike[str]) -> str:
         return text
     if text.lower().startswith("file://"):
         text = unquote(urlsplit(text).path)
-    return os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 - Path would follow links, and raise for unknown users
+    # Path would follow links, and raise where a user is not there, as os.path does for a NUL.
+    home = text if "\0" in text else os.path.expanduser(text)  # noqa: PTH111
+    return os.path.abspath(home)  # noqa: PTH100
 
 
 def folder_of(href: str) -> str:

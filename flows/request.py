@@ -233,5 +233,5 @@ def _told(text: str) -> str:
 
 
 def _located_area(text: str) -> str:
-    path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises for users that are not there
-    return absolute(path) if path.exists() else text
+    path = absolute(text)
+    return path if os.path.exists(path) else text  # noqa: PTH110 - Path.exists raises for names that no file can have
