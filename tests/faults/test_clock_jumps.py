@@ -11,12 +11,13 @@ import pytest
 
 from pipeline.simulation.simulate import Simulated
 from tests.faults.clocks import DAY
-from tests.faults.conftest import SEED, Tell, words
+from tests.faults.conftest import KILLS, SEED, Tell, words
 from tests.faults.forked import Nursery
 from tests.faults.outputs import listed, pixels, stray, whole_products
 
 pytestmark = pytest.mark.timeout(1200)
 YEAR = 366 * DAY
+RUNS = max(2, KILLS // 60)
 JUMPS = {
     "a day back": (-DAY,),
     "a year ahead": (YEAR,),
@@ -41,7 +42,7 @@ def test_a_clock_that_jumps_during_the_run(
     name: str, nursery: Nursery, tiny: Simulated, calm: Path, tmp_path: Path, tell: Tell
 ) -> None:
     moments = random.Random(f"{SEED} {name}")  # noqa: S311
-    for number in range(3):
+    for number in range(RUNS):
         output = tmp_path / str(number)
         # The first jump is between the beginning of the scene and its end; there are some thirty questions for the time in a run.
         asked = sorted(moments.sample(range(4, 16), len(JUMPS[name])))
@@ -51,7 +52,7 @@ def test_a_clock_that_jumps_during_the_run(
         assert stray(output, listed(calm)) == set()
         status = nursery.run("status", output, output=output)
         assert status.status == 0, (asked, status.out)
-    tell(f"clock jumps {name}: 3 runs, products as ever, status true")
+    tell(f"clock jumps {name}: {RUNS} runs, products as ever, status true")
 
 
 @pytest.mark.parametrize("by", [-DAY, YEAR], ids=["a day behind", "a year ahead"])
