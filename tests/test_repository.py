@@ -23,7 +23,7 @@ CONDA_NAMES = {"torch": "pytorch", "opencv-python-headless": "py-opencv"}
 """PyPI's name -> conda-forge's, where they differ."""
 ONLY_CONDA = {"python", "pip", "distributed"}
 """In environment.yml for what is an extra of another package on PyPI (dask[distributed]), or the base."""
-NOT_ON_CONDA_FORGE = {"pypgstac", "stac-fastapi-pgstac", "ukis-csmask", "types-defusedxml", "types-shapely"}
+NOT_ON_CONDA_FORGE = {"atheris", "pypgstac", "stac-fastapi-pgstac", "ukis-csmask", "types-defusedxml", "types-shapely"}
 LARGEST = 16 * 2**20
 LONGEST_MODULE = 320
 
