@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,8 +75,27 @@ def remove_tree(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def turn(path: Path) -> Iterator[None]:
-    """Wait until nobody else holds the lock file `path`, and hold it; the system frees it when the process ends, however it ends."""
+def turn(path: Path, patience: float | None = None) -> Iterator[None]:
+    """Wait until nobody else holds the lock file `path`, and hold it; the system frees it when the process ends, however it ends.
+
+    patience: seconds to wait at most, without end if None: a process that is stopped holds its lock. Raises TimeoutError.
+    """
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if patience is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            _lock_within(file.fileno(), patience)
         yield
+
+
+def _lock_within(descriptor: int, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TimeoutError from None
+            time.sleep(0.05)
+        else:
+            return

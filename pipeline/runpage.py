@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 
 from pipeline.address import address, output_url
 from pipeline.durable import turn
-from pipeline.errors import InvalidSettings
+from pipeline.errors import InvalidSettings, WriteFailed
 from pipeline.folders import CACHE
 from pipeline.page_parts import whole_page
 from pipeline.parts import remove_parts, write_whole
@@ -33,6 +33,8 @@ from pipeline.storage import storage_of
 from pipeline.survey import Survey, survey
 
 REPORT = "report.html"
+PATIENCE = 60.0
+"""Seconds for which others may write the page before us: one that was stopped in its midst would keep every later run waiting."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,15 @@ def write_run_page(
 
     notes: what else is known, asked for once the products were looked at. pictured: scenes of which the page holds pictures.
     anew: make all pictures anew; without it those of products that have not changed are taken from the page that is there.
-    Of several that write at once each waits for its turn. What cannot be shown is named on the page. Raises InvalidSettings where
-    there is nothing to show, ReadFailed and WriteFailed.
+    Of several that write at once each waits for its turn, for PATIENCE at most. What cannot be shown is named on the page.
+    Raises InvalidSettings where there is nothing to show, ReadFailed and WriteFailed.
     """
     path = output / REPORT
     if output_url(output) is None and not output.is_dir():
         raise InvalidSettings(f"{address(output)}: no such folder; name the --output of a run")
     with _turn(output):
-        # Nothing is looked at before it is our turn: who was there before us may have told of more than we had seen.
+        # Nothing is looked at before it is our turn, not even items, which a bucket gives slowly: who was there before us may have told
+        # of more than we had seen, and our page would take it back.
         found = survey(output)
         known = RunNotes() if notes is None else notes(found)
         if not known.lines and not found.products and not found.strange:
@@ -155,7 +158,12 @@ def _turn(output: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(turn(lock))
+            held.enter_context(turn(lock, PATIENCE))
+        except TimeoutError:
+            page = address(output / REPORT)
+            raise WriteFailed(
+                f"{page}: another process is writing it, or was stopped while it did; end that one"
+            ) from None
         except OSError as error:
             raise write_failed(error, output / REPORT) from error
         try:

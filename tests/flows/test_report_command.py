@@ -178,7 +178,7 @@ def test_a_name_that_no_disk_can_hold_is_a_missing_file(backfilled: Path, tmp_pa
     assert "1 damaged, 2 done" in page
 
 
-@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="this system does not tell who waits for a lock")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell what a process has opened")
 def test_ctrl_c_while_the_page_is_written_is_no_end_of_the_run(scene: MadeScene, tmp_path: Path) -> None:
     output = tmp_path / "out"
     lock = output / ".cache" / "report.lock"
@@ -192,7 +192,7 @@ def test_ctrl_c_while_the_page_is_written_is_no_end_of_the_run(scene: MadeScene,
     ):
         try:
             # It has published, and waits for us with its page.
-            until(lambda: waits_for_a_lock(process.pid) or process.poll() is not None)
+            until(lambda: has_opened(process.pid, lock) or process.poll() is not None)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=100)
         finally:
@@ -208,9 +208,12 @@ def test_ctrl_c_while_the_page_is_written_is_no_end_of_the_run(scene: MadeScene,
     assert (output / "report.html").is_file()
 
 
-def waits_for_a_lock(pid: int) -> bool:
-    """Whether a process of this machine is kept waiting by a lock that somebody else holds."""
-    return any("->" in line and str(pid) in line.split() for line in Path("/proc/locks").read_text().splitlines())
+def has_opened(pid: int, path: Path) -> bool:
+    """Whether a process of this machine has a file open."""
+    try:
+        return any(one.exists() and one.samefile(path) for one in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False  # one of them was closed meanwhile, or the process has ended
 
 
 def until(what: Callable[[], bool]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 import rasterio
 from shapely.geometry import box
 
-from pipeline import runentries
+from pipeline import runentries, runpage
 from pipeline.errors import InvalidSettings, WriteFailed
 from pipeline.runentry import RunEntry, SceneLine
 from pipeline.runmap import run_map
@@ -384,6 +386,42 @@ def test_runs_that_end_at_once_leave_one_whole_page(tmp_path: Path) -> None:
         thread.join()
     assert Page(tmp_path / "report.html").html.rstrip().endswith("</html>")
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+HOLDER = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.durable import turn
+with turn(Path(sys.argv[1])):
+    print("held", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_a_process_that_was_stopped_while_it_wrote_the_page_blocks_no_later_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_series(tmp_path, (0,))
+    lock = tmp_path / ".cache" / "report.lock"
+    lock.parent.mkdir()
+    monkeypatch.setattr(runpage, "PATIENCE", 0.2)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(lock)], stdout=subprocess.PIPE, text=True) as holder:
+        # Without an end to our patience the page would be written when it is killed.
+        late = threading.Timer(30, holder.kill)
+        late.start()
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(
+                WriteFailed, match=r"report\.html: another process is writing it, or was stopped"
+            ) as told:
+                write_run_page(tmp_path)
+            assert "\n" not in str(told.value)
+        finally:
+            late.cancel()
+            holder.kill()
+    assert not (tmp_path / "report.html").exists()
+    assert write_run_page(tmp_path).is_file()
 
 
 def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
