@@ -85,8 +85,6 @@ def parse_object(text: str) -> dict[str, Any]:
         document = json.loads(text, parse_constant=_no_constant, parse_int=_number)
     except RecursionError:
         raise ValueError("is not JSON: nested too deep") from None
-    except json.JSONDecodeError:
-        raise
     if not isinstance(document, dict):
         raise ValueError("is JSON, but no STAC object")
     return document

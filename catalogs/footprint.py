@@ -19,7 +19,8 @@ from shapely.ops import unary_union
 from catalogs.errors import InvalidItem
 
 _MOST_POINTS = 10_000
-"""Of a footprint; those of Sentinel-2 have some hundred. Edges may all cross each other, and crossings grow with the square."""
+"""Of a footprint; those of Sentinel-2 have some hundred. Of one with more the convex hull is taken: its edges may all cross each other,
+and to find the crossings takes the square of their number."""
 
 
 def split_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
@@ -71,8 +72,8 @@ def geometry_of(geojson: dict[str, Any], where: str) -> BaseGeometry:
         raise InvalidItem(f"{where}: its geometry is empty")
     if not all(map(_finite, geometry.bounds)):
         raise InvalidItem(f"{where}: its geometry holds values that are no degrees")
-    if (count := shapely.get_num_coordinates(geometry)) > _MOST_POINTS:
-        raise InvalidItem(f"{where}: its geometry has {count} points, and {_MOST_POINTS} are read at most: simplify it")
+    if shapely.get_num_coordinates(geometry) > _MOST_POINTS:
+        geometry = geometry.convex_hull
     return split_antimeridian(shapely.force_2d(geometry))
 
 

@@ -47,6 +47,4 @@ def too_many_pixels(shape: tuple[int, int]) -> str | None:
     most = min(_MOST_PIXELS, memory // _HELD)
     if rows * cols <= most:
         return None
-    return (
-        f"claims {rows} x {cols} pixels, and this machine's memory allows {most / 1e9:.1f} billion: cut it into tiles"
-    )
+    return f"claims {rows} x {cols} pixels, more than this machine has memory for: cut it into tiles"

@@ -21,6 +21,7 @@ from defusedxml.ElementTree import parse
 from catalogs.bands import BANDS
 from catalogs.errors import InvalidItem
 from catalogs.geotiff import made_up_item, read_header
+from catalogs.hrefs import require_inside
 from catalogs.item import BandAsset, SceneItem
 from catalogs.local import read_whole
 from catalogs.names import band_in, common_id, tile_in
@@ -160,13 +161,15 @@ class _Xml:
 
 def _radiometry(product: _Xml, level: str, baseline: str | None) -> dict[str, tuple[float, float]]:
     """Band -> (scale, offset in reflectance), from the quantification and the offset of each band id."""
-    names = ("BOA_QUANTIFICATION_VALUE", "QUANTIFICATION_VALUE") if level == "L2A" else ("QUANTIFICATION_VALUE",)
+    # Products of 2017 and 2018 have L2A_ before it.
+    of_l2a = ("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE", "QUANTIFICATION_VALUE")
+    names = of_l2a if level == "L2A" else ("QUANTIFICATION_VALUE",)
     quantification = next((value for name in names if (value := product.number(name)) is not None), None)
     if quantification is None:
-        raise InvalidItem(f"{product.path}: states no {names[-1]}: the metadata are not complete, fetch them again")
+        raise InvalidItem(f"{product.path}: states no {names[0]}: the metadata are not complete, fetch them again")
     if not 1 <= quantification < HUGE:
         raise InvalidItem(
-            f"{product.path}: {names[-1]} {quantification} is no number of DN per reflectance, expected 10000"
+            f"{product.path}: {names[0]} {quantification} is no number of DN per reflectance, expected 10000"
         )
     tag = "BOA_ADD_OFFSET" if level == "L2A" else "RADIO_ADD_OFFSET"
     by_id: dict[str, float] = {}
@@ -198,6 +201,7 @@ def _files(granule: Path) -> dict[str, Path]:
         match = _GSD.search(path.stem)
         name = band_in(path.stem)
         if name:
+            require_inside(str(path), str(granule), str(granule.parents[1]))
             native = 20 if name == "SCL" else BANDS[name].gsd
             gsd = int(match[1]) if match else native
             found.setdefault(name, []).append((int(gsd != native), gsd, path))

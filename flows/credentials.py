@@ -33,6 +33,11 @@ def given(url: str) -> str:
 
 def _hidden(url: str) -> str:
     bare = without_signature(url) if is_remote(url) else url
-    if bare != url:
-        _given[bare] = url
+    if bare == url:
+        return url
+    # What looks like a signature may be all that tells two files apart.
+    number = 1
+    while _given.setdefault(bare, url) != url:
+        number += 1
+        bare = f"{bare.partition('#')[0]}#{number}"
     return bare

@@ -199,8 +199,8 @@ class BandReader:
                 dataset = pool.pop() if pool else None
             if dataset is None:
                 dataset = _open(href)
-                check_size(dataset, shown(href))
             try:
+                check_size(dataset, shown(href))
                 yield dataset
             except BaseException:
                 dataset.close()

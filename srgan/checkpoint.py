@@ -32,7 +32,6 @@ __all__ = [
     "card_spec",
     "checkpoint_file",
     "load_checkpoint",
-    "load_tensors",
     "read_card",
     "save_checkpoint",
     "write_atomic",
@@ -142,11 +141,6 @@ def checkpoint_file(path: str | Path) -> Path:
         known = ", ".join(sorted(entry.stem for entry in PACKAGED.glob("*.safetensors"))) or "none"
         raise InvalidCheckpoint(f"checkpoint {text}: no such file; packaged ones: {known}")
     return file
-
-
-def load_tensors(generator: Generator, blob: bytes, file: Path) -> None:
-    """Copy the tensors of a safetensors blob into the generator, which must have exactly these."""
-    generator.load_state_dict(_checked(generator.state_dict(), blob, file))
 
 
 def _checked(expected: Mapping[str, Tensor], blob: bytes, file: Path) -> dict[str, Tensor]:

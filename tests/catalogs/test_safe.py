@@ -192,3 +192,35 @@ def test_broken_safe_folders(tmp_path: Path) -> None:
     product.unlink()
     refuses("is no SAFE folder")
     assert opened(folder).bands
+
+
+def test_the_first_l2a_products_name_their_quantification_otherwise(tmp_path: Path) -> None:
+    folder = make_safe(tmp_path, "L2A", "02.07")
+    product = folder / "MTD_MSIL2A.xml"
+    text = product.read_text()
+    product.write_text(text.replace("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE"))
+    assert opened(folder).bands["B02"].scale == 1e-4
+    product.write_text(text.replace("BOA_QUANTIFICATION_VALUE", "OTHER"))
+    with pytest.raises(InvalidItem, match="states no BOA_QUANTIFICATION_VALUE"):
+        opened(folder)
+
+
+def test_a_link_out_of_a_safe_folder_is_followed_only_where_it_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_safe(tmp_path, "L1C", "05.09", bands={"B02": (10,), "B03": (10,)})
+    band = next(folder.rglob("*_B02.jp2"))
+    inside, outside = next(folder.rglob("*_B03.jp2")), tmp_path / "elsewhere_B02.jp2"
+    band.rename(outside)
+    band.symlink_to(outside)
+    with pytest.raises(InvalidItem, match="a link that leads out of the catalogue's folder"):
+        opened(folder)
+    monkeypatch.setenv("DECLOUD_FOLLOW_LINKS", "1")
+    assert opened(folder).bands["B02"].href == str(band)
+    monkeypatch.delenv("DECLOUD_FOLLOW_LINKS")
+    band.unlink()
+    band.symlink_to(inside)
+    assert set(opened(folder).bands) == {"B02", "B03"}
+    # The folder itself may be a link: whoever names it means it.
+    (tmp_path / "link.SAFE").symlink_to(folder)
+    assert set(opened(tmp_path / "link.SAFE").bands) == {"B02", "B03"}

@@ -25,7 +25,7 @@ NOT_RUN = {
     r"make test( PYTEST=.*)?": "runs this",
     r"python -m tests\.hostile\.table": "rewrites a page: tests/hostile runs its lines",
     r"python -m tests\.hostile\.fuzz .*": "an hour: tests/hostile/test_fuzz.py runs some thousand inputs",
-    r"make faults.*": "a quarter of an hour: `make test` runs tests/faults with fewer kills",
+    r"make faults.*": "half an hour: `make test` runs tests/faults with fewer kills",
     r"make (server|deploy)": SERVER,
     r"make bench.*|python -m benchmarks\.bench .*": "an hour or two: tests/benchmarks looks at its parts",
     r"decloud (plan|run|backfill) --catalog (earth-search|planetary-computer) .*": "asks a server in the network; options are parsed below",
