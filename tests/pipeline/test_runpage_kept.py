@@ -268,11 +268,11 @@ def test_items_that_a_bucket_does_not_give_are_asked_for_with_patience_that_ends
 
     class Store(ObjectStorage):
         def names(self) -> list[str]:
-            return [f"product-{number}" for number in range(10)]
+            return [f"product-{number}" for number in range(100)]
 
         def read_item(self, name: str) -> dict[str, object] | None:
             asked.append(name)
-            if answers == "at times" and len(asked) % 3 == 0:
+            if answers == "at times" and int(name.rpartition("-")[2]) % 3 == 2:
                 return {"id": name}
             raise ReadFailed(f"{name}: no answer")
 
@@ -281,8 +281,30 @@ def test_items_that_a_bucket_does_not_give_are_asked_for_with_patience_that_ends
     if answers == "never":
         with pytest.raises(ReadFailed, match="product-2: no answer"):
             items.read_items(output)
-        assert len(asked) == 3
+        # Those that were asked for beside them, and no others.
+        assert len(asked) <= 3 + 2 * items._THREADS
     else:
         found = items.read_items(output)
-        assert list(found.complete) == ["product-2", "product-5", "product-8"]
-        assert len(found.unread) == 7
+        assert list(found.complete) == [f"product-{number}" for number in range(2, 100, 3)]
+        assert len(found.unread) == 67
+
+
+def test_items_of_a_bucket_are_asked_for_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nobody is answered before eight have asked: one after another they would wait in vain.
+    together = threading.Barrier(8)
+
+    class Store(ObjectStorage):
+        def names(self) -> list[str]:
+            return [f"product-{number:02d}" for number in range(16)]
+
+        def read_item(self, name: str) -> dict[str, object] | None:
+            try:
+                together.wait(20)
+            except threading.BrokenBarrierError:
+                raise ReadFailed(f"{name}: asked for alone") from None
+            return {"id": name}
+
+    output = output_path("s3://bucket")
+    monkeypatch.setattr(items, "storage_of", lambda output: Store("s3://bucket", output))
+    found = items.read_items(output)
+    assert (list(found.complete), found.unread) == ([f"product-{number:02d}" for number in range(16)], {})
