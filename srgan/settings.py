@@ -16,8 +16,6 @@ from srgan.spec import SIZES, ModelSpec
 
 LARGEST = 10**9
 """Of counts: more is a slip of the hand, and no machine's integer need hold it."""
-WIDEST = 8192
-"""Channels of a level, at most; five times the widest known."""
 PRESETS = Path(__file__).parent / "presets"
 """Folder of the YAML files that come with the package: tiny, small, base, seed."""
 
@@ -122,8 +120,6 @@ class TrainSettings(BaseModel):
         if self.gan_start + self.gan_ramp > 1:
             raise ValueError(f"gan_start {self.gan_start} and gan_ramp {self.gan_ramp} go beyond the end of the run")
         self.spec  # noqa: B018 - raises where widths and depths do not fit
-        if max(*self.spec.widths, *self.spec.depths) > WIDEST:
-            raise ValueError(f"widths {self.spec.widths} and depths {self.spec.depths}: at most {WIDEST} each")
         if self.crop % self.spec.multiple:
             raise ValueError(f"crop {self.crop}: {self.spec.levels} levels need a multiple of {self.spec.multiple}")
         return self

@@ -48,7 +48,7 @@ def test_the_six_weights_are_those_of_the_paper_beside_that_of_the_expected_erro
         ({"batch": 10**8}, "batch: "),
         ({"epoch_steps": 10**24}, "epoch_steps: "),
         ({"discriminator_width": 10**9}, "discriminator_width: "),
-        ({"widths": [10**9, 16, 16, 16], "depths": [1, 1, 1, 1]}, "at most 8192 each"),
+        ({"widths": [10**9, 16, 16, 16], "depths": [1, 1, 1, 1]}, "at most 16 levels, 4096 channels"),
         ({"widths": [16] * 7, "depths": [1] * 7}, "crop 64: 7 levels need a multiple of 128"),
         ({"gan_start": 0.7, "gan_ramp": 0.7}, "beyond the end"),
         ({"skies": {"haze": 0, "broken": 0, "overcast": 0, "cirrus": 0}}, "every sky has share 0"),
