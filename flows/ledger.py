@@ -27,7 +27,7 @@ from pipeline.errors import WriteFailed
 from pipeline.folders import BACKFILLS
 from pipeline.journal import GOOD
 from pipeline.lines import append_line, write_document
-from pipeline.processes import alive, started
+from pipeline.processes import LARGEST, alive, started
 
 LineState = Literal["running", "done", "failed", "interrupted"]
 _STATES = ("running", "done", "failed", "interrupted")
@@ -148,7 +148,7 @@ class Ledger:
         """All windows, oldest first; those that began, where the record is gone or damaged."""
         try:
             return tuple(map(str, json.loads(self.record.read_text(encoding="utf-8"))["windows"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return tuple(sorted(self.latest()))
 
 
@@ -180,9 +180,17 @@ def _parsed(line: str) -> WindowLine | None:
         record = json.loads(line)
         scenes = tuple(WindowScene(**scene) for scene in record.pop("scenes"))
         parsed = WindowLine(**{"began": 0} | record | {"scenes": scenes, "problems": tuple(record["problems"])})
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    return parsed if parsed.state in _STATES else None
+    texts = [parsed.time, parsed.window, parsed.state, parsed.run, parsed.reason, parsed.host, *parsed.problems]
+    texts += [text for scene in scenes for text in (scene.scene, scene.state, scene.product, scene.reason)]
+    sound = (
+        all(isinstance(text, str) for text in texts)
+        and isinstance(parsed.began, int)
+        and isinstance(parsed.pid, int)
+        and 0 <= parsed.pid <= LARGEST
+    )
+    return parsed if sound and parsed.state in _STATES else None
 
 
 def _unwritable(path: Path, error: OSError) -> WriteFailed:

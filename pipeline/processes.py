@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+LARGEST = 2**31 - 1
+"""No process has a larger number."""
+
 
 def started(pid: int | None = None) -> int:
     """When a process of this machine began (this one if None), in the system's own ticks since it started; 0 where that is not told.
@@ -16,11 +19,15 @@ def started(pid: int | None = None) -> int:
 
 
 def alive(pid: int, began: int = 0) -> bool:
-    """Whether a process of this machine is there; began: what `started` said in it, 0 where that is not known.
+    """Whether a process of this machine is there; began: what `started` said in it, 0 where that is not known. A number that no process has is not there.
 
     >>> alive(os.getpid()), alive(os.getpid(), started()), alive(os.getpid(), started() + 1)
     (True, True, False)
+    >>> alive(0), alive(10**10)
+    (False, False)
     """
+    if not 0 < pid <= LARGEST:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
