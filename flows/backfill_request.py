@@ -15,7 +15,7 @@ from catalogs.hrefs import absolute
 from flows.request import AreaRequest, CatalogRequest, one_line
 from flows.windows import Window, split, step_days
 from pipeline.errors import InvalidSettings
-from pipeline.folders import RUNS
+from pipeline.folders import BACKFILLS, RUNS
 
 
 def _known_step(step: str) -> str:
@@ -52,7 +52,7 @@ class BackfillRequest(CatalogRequest):
         if cube is None or "output" not in info.data:
             return cube
         store, output = Path(absolute(cube)), Path(absolute(info.data["output"]))
-        if store in (output, *output.parents) or store in (output / RUNS, output / "backfills"):
+        if store in (output, *output.parents) or store in (output / RUNS, output / BACKFILLS):
             raise ValueError(
                 f"that is where the products are; give it a name of its own, for example {output / 'cube.zarr'}"
             )

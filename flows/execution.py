@@ -160,6 +160,5 @@ def run_all(
             scene = decloud(work, watcher.scene(number, work.count, work.name))
             watcher.ended(scene.line)
             scenes.append(scene)
-    # A scene that was there already has cleared nothing away.
     remove_abandoned(output)
     return RunSummary(journal.run, address(output), tuple(scenes), selection.problems)

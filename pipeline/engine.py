@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from catalogs.item import SceneItem
+from pipeline.abandoned import remove_abandoned
 from pipeline.allocator import give_back, keep_between_tiles
 from pipeline.assembly import Assembler
 from pipeline.budget import block_edge, decoded_room, exchange, tiles_abreast
@@ -50,12 +51,14 @@ def decloud_scene(
     resources: Resources | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
+    tidy: bool = True,
 ) -> Product:
     """Restore the clouds of one scene and publish the result below `output`.
 
     item: the scene, from `catalogs`. candidates: other dates of the same tile that may serve as references.
     area: EPSG:4326; with `settings.clip`, only clouds inside it are replaced.
-    overwrite: do it again although the same product is there.
+    overwrite: do it again although the same product is there. tidy: remove what runs that never came back have left in `output`; who makes
+    several scenes does that once, by `remove_abandoned`.
 
     Returns the product; its `unchanged` is True where the same run had published it before.
     Raises InvalidScene, InvalidSettings, SceneRefused (a retry will not help), ReadFailed, WriteFailed, ClusterFailed, DeviceFailed (it may), and
@@ -64,8 +67,10 @@ def decloud_scene(
     settings, resources = settings or DecloudSettings(), resources or Resources()
     check_fits(settings)
     region = area.wkt if area is not None and settings.clip else None
-    originals = Originals.of(item, candidates, settings)
-    key = run_key(item, settings, candidates, region, cache=output / CACHE)
+    originals = Originals(
+        item, candidates, settings, lambda: run_key(item, settings, candidates, region, cache=output / CACHE)
+    )
+    key = originals.key
     name = product_id(item, key)
     if not overwrite and (found := find_product(output, name)) is not None:
         return found
@@ -102,7 +107,7 @@ def decloud_scene(
                 stream(
                     job,
                     edge,
-                    Staging(staged / "blocks", originals.check),
+                    Staging(staged / "blocks", originals.before),
                     restorer,
                     assembler,
                     clock,
@@ -115,9 +120,12 @@ def decloud_scene(
                 originals.check()
             except BaseException:
                 out.abort()
+                originals.settle()
                 raise
             product = out.publish(assembler.statistics, job.plan, clock, overwrite=overwrite)
         shutil.rmtree(staged, ignore_errors=True)
+    if tidy:
+        remove_abandoned(output)
     return product
 
 

@@ -6,39 +6,102 @@ of the other, under the key of the first: so what is kept or published is kept o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from catalogs.item import SceneItem
-from pipeline.errors import ReadFailed
+from pipeline.errors import PipelineError, ReadFailed
 from pipeline.reader import local_path
+from pipeline.runkey import RunKey
 from pipeline.settings import DecloudSettings
 
 _ARCHIVES = ("/vsizip/", "/vsitar/", "/vsigzip/")
-Identity = tuple[int, int, int]
+_SHARE = 20
+"""Looking at all files takes at most one part in so many of the time: mounts of a network answer slowly, and there are hundreds of files."""
+Identity = tuple[int, int, int | None]
 
 
-@dataclass(frozen=True)
 class Originals:
-    """Files, and size, time of modification and inode of each; None for one that was not there."""
+    """Files, and size, time of modification and inode of each. Safe in threads."""
 
-    seen: Mapping[Path, Identity | None]
+    def __init__(
+        self, item: SceneItem, candidates: Sequence[SceneItem], settings: DecloudSettings, key: Callable[[], RunKey]
+    ) -> None:
+        """Look at the files of a scene, of the other dates, and at the mask; then compute the key of what they hold, by `key`.
 
-    @classmethod
-    def of(cls, item: SceneItem, candidates: Sequence[SceneItem], settings: DecloudSettings) -> Originals:
-        """Look at the files of a scene, of the other dates, and at the mask. Those on another machine are not looked at."""
+        Those on another machine are not looked at. Raises what `key` raises.
+        """
         assets = (asset for one in (item, *candidates) for asset in (*one.bands.values(), *filter(None, [one.scl])))
         files = {path for href in (*(asset.href for asset in assets), settings.mask) for path in _local(href)}
-        return cls({path: _identity(path) for path in sorted(files)})
+        self._seen = {path: _identity(path) for path in sorted(files)}
+        self._key_now = key
+        self._lock = threading.Lock()
+        self._next = 0.0
+        self._unsure: list[Path] = []
+        self.key = key()
+        """Of what they held."""
 
     def check(self) -> None:
         """Raise ReadFailed where one of them is not what it was."""
-        for path, before in self.seen.items():
-            if _identity(path) != before:
-                raise ReadFailed(
-                    f"{path}: was replaced while the scene was being made, so nothing of it is published; run again once it stays as it is"
-                )
+        with self._lock:
+            self._look()
+
+    def before(self, path: Path) -> None:
+        """Asked before a file is kept that was made from them: as `check`, but they are looked at only once in a while.
+
+        What is written between two looks is not certain before the second one, see `settle`.
+        """
+        with self._lock:
+            if time.monotonic() >= self._next:
+                start = time.monotonic()
+                self._look()
+                self._next = time.monotonic() + _SHARE * (time.monotonic() - start)
+            else:
+                self._unsure.append(path)
+
+    def settle(self) -> None:
+        """Remove what was kept since the last look, where they are not what they were; for when nothing is being kept any more."""
+        with self._lock:
+            if not self._unsure:
+                return
+            try:
+                self._look()
+            except ReadFailed:
+                for path in self._unsure:
+                    with suppress(OSError):
+                        path.unlink(missing_ok=True)
+
+    def _look(self) -> None:
+        renumbered = []
+        for path, before in self._seen.items():
+            now = _identity(path)
+            if before is None or now is None or now[:2] != before[:2]:
+                if now != before:
+                    raise _replaced(path)
+            elif before[2] not in (None, now[2]):
+                renumbered.append((path, before))
+        if renumbered and not self._same():
+            raise _replaced(renumbered[0][0])
+        for path, (size, changed, _) in renumbered:
+            # Its mount gives a file another inode now and then (sshfs, s3fs, rclone): there it says nothing.
+            self._seen[path] = size, changed, None
+        self._unsure.clear()
+
+    def _same(self) -> bool:
+        """Whether the files still hold what the key says, where a look at them cannot tell."""
+        try:
+            return self._key_now() == self.key
+        except PipelineError:
+            return False
+
+
+def _replaced(path: Path) -> ReadFailed:
+    return ReadFailed(
+        f"{path}: was replaced while the scene was being made, so nothing of it is published; run again once it stays as it is"
+    )
 
 
 def _local(href: str) -> Iterable[Path]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from odc.geo.geobox import GeoBox
 
 from catalogs.item import SceneItem
-from pipeline.abandoned import remove_abandoned
 from pipeline.checkpoints import IDENTITY, checkpoint_digest
 from pipeline.folders import CACHE
 from pipeline.hrefs import without_credentials
@@ -143,7 +142,6 @@ class Output:
             created=datetime.now(UTC),
         )
         folder = publish(self._build, self._output, build_item(record), overwrite=overwrite, cache=self._output / CACHE)
-        remove_abandoned(self._output)
         return Product(self._name, folder, read_item(self._output, self._name) or {})
 
     def _open_sink(self, resources: Resources) -> Sink:

@@ -28,9 +28,12 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{threading.get_ident()}.part")
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and move it there once it is on the disk. Raises OSError, and leaves nothing then."""
-    part = part_of(path)
+def write_whole(path: Path, content: bytes, beside: Path | None = None) -> None:
+    """Write a file beside its place and move it there once it is on the disk. Raises OSError, and leaves nothing then.
+
+    beside: where nobody else writes meanwhile, as under a lock; what a process was killed over is then written over by the next.
+    """
+    part = part_of(path) if beside is None else beside
     try:
         with part.open("wb") as file:
             file.write(content)
@@ -57,4 +60,8 @@ def remove_parts(folder: Path) -> None:
 
 
 def _machine() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    """Where the number of a process means something: containers may have their host's name, and numbers of their own."""
+    space = ""
+    with contextlib.suppress(OSError):
+        space = str(Path("/proc/self/ns/pid").readlink())
+    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]

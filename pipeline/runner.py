@@ -94,7 +94,6 @@ def run_scenes(
             outcomes.append(outcome)
             if on_outcome is not None:
                 on_outcome(outcome)
-    # A scene that was there already has cleared nothing away.
     remove_abandoned(output)
     return RunReport(journal.run, tuple(outcomes))
 
@@ -128,7 +127,7 @@ def run_scene(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> SceneOutcome:
-    """Decloud one scene, write its states to the journal, and turn its error into an outcome.
+    """Decloud one scene, write its states to the journal, and turn its error into an outcome. Who runs the last one tidies up after all.
 
     Raises WriteFailed where the journal cannot be written, and KeyboardInterrupt or the like after noting it.
     """
@@ -143,13 +142,14 @@ def run_scene(
     try:
         product = decloud_scene(
             item, output, settings, candidates=candidates, area=area, resources=resources, overwrite=overwrite,
-            progress=progress,
+            progress=progress, tidy=False,
         )  # fmt: skip
     except InUse as error:
         outcome = ended("failed", _line(error))
-        # Whoever is at it may have ended before that line was written, which must not be the last word then.
+        # Whoever is at it may have ended before that line was written, which must not be the last word then. To overwrite
+        # is to be sure that it is made anew: what is there may be the product of before.
         with suppress(PipelineError):
-            made = find_product(output, error.product)
+            made = None if overwrite else find_product(output, error.product)
             return outcome if made is None else ended("unchanged", product=made)
         return outcome
     except PipelineError as error:

@@ -7,18 +7,14 @@ folder belongs to one run key: another input, parameter or checkpoint never sees
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.block import BlockResult
 from pipeline.errors import WriteFailed
-from pipeline.npz import read_arrays
+from pipeline.npz import read_arrays, write_arrays
 
 _blocks = logging.getLogger("declouder.blocks")
 _blocks.propagate = False
@@ -26,7 +22,7 @@ _blocks.propagate = False
 and apart from the root's, whose console would say it a second time."""
 
 
-def _unchecked() -> None:
+def _unchecked(path: Path) -> None:
     """Nothing can have changed."""
 
 
@@ -35,8 +31,8 @@ class Staging:
     """The blocks of one scene under one run key."""
 
     folder: Path
-    check: Callable[[], None] = _unchecked
-    """Raises where what a block was made from is not what the run key says: it is then not kept."""
+    check: Callable[[Path], None] = _unchecked
+    """Asked before each file is written; raises where what the block was made from is not what the run key says: it is then not kept."""
 
     def path(self, rows: slice, cols: slice) -> Path:
         """File of the block that owns this window of the work grid."""
@@ -44,17 +40,12 @@ class Staging:
 
     def save(self, result: BlockResult) -> None:
         """Write a block. Raises WriteFailed when the disk is full or not writable, and what `check` raises."""
-        self.check()
         target = self.path(result.rows, result.cols)
-        beside = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
+        self.check(target)
         known = {} if result.confidence is None else {"confidence": result.confidence}
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as file:
-                np.savez(file, allow_pickle=False, provenance=result.provenance, **known, **result.bands)
-            beside.replace(target)
+            write_arrays(target, {"provenance": result.provenance, **known, **result.bands})
         except OSError as error:
-            beside.unlink(missing_ok=True)
             raise WriteFailed(
                 f"{target}: block not written ({error.strerror or error}); free space and run again"
             ) from error

@@ -22,6 +22,7 @@ from pipeline.catalogue import CATALOG, as_text, catalogue, linked, up_to_date
 from pipeline.checksums import MANIFEST, DigestCache, seal, verify
 from pipeline.durable import exchange, flush, flush_tree, turn
 from pipeline.errors import ReadFailed, WriteFailed
+from pipeline.parts import write_whole
 from pipeline.sink import write_failed
 
 _log = logging.getLogger(__name__)
@@ -222,14 +223,6 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     with contextlib.suppress(OSError):
         if path.read_text(encoding="utf-8") == text:
             return
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    # Under the lock of the output, or in a folder of this run's own.
+    write_whole(path, text.encode(), path.with_name(f".{path.name}.part"))
     flush(path.parent)

@@ -10,7 +10,6 @@ that is still missing is always the next one of the block that runs it, so they 
 
 from __future__ import annotations
 
-import os
 import threading
 import zipfile
 from collections import Counter
@@ -21,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import WriteFailed
-from pipeline.npz import read_arrays
+from pipeline.npz import read_arrays, write_arrays
 from pipeline.tiling import Tile
 
 Run = Callable[[Sequence[Tile]], Iterator[npt.NDArray[np.float32]]]
@@ -31,7 +30,7 @@ Run = Callable[[Sequence[Tile]], Iterator[npt.NDArray[np.float32]]]
 class TileStore:
     """Results of the tiles of one scene, for blocks in threads of one process."""
 
-    def __init__(self, folder: Path, uses: Counter[Tile], check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, folder: Path, uses: Counter[Tile], check: Callable[[Path], None] = lambda _: None) -> None:
         """Keep shared results in `folder`.
 
         uses: for each tile the number of blocks that will ask for it; a tile with one use is never stored. check: as of `Staging`.
@@ -99,16 +98,11 @@ class TileStore:
         return self._folder / f"{tile.row}_{tile.col}.npz"
 
     def _save(self, tile: Tile, result: npt.NDArray[np.float32]) -> None:
-        self._check()
         path = self._path(tile)
-        beside = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
+        self._check(path)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as file:
-                np.savez(file, allow_pickle=False, result=result)
-            beside.replace(path)
+            write_arrays(path, {"result": result})
         except OSError as error:
-            beside.unlink(missing_ok=True)
             raise WriteFailed(
                 f"{path}: tile not written ({error.strerror or error}); free space and run again"
             ) from error

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
+
+import pytest
 
 from pipeline.abandoned import remove_abandoned
 from pipeline.folders import CACHE, RUNS, STAGING
 from pipeline.journal import Journal, latest
 from pipeline.parts import part_of, remove_parts
 from pipeline.processes import alive, started
+from tests.conftest import ROOT
 
 WRITES = """
 import os, sys
@@ -97,7 +103,59 @@ def test_blocks_of_a_product_that_is_there_are_not_kept(tmp_path):
     for name in ("S2_A_0123456789", "S2_B_0123456789"):
         (tmp_path / STAGING / name / "blocks").mkdir(parents=True)
     product = tmp_path / "S2_A_0123456789"
-    product.mkdir()
-    (product / f"{product.name}.json").write_text(f'{{"type": "Feature", "id": "{product.name}", "assets": {{}}}}')
+    item_of(product)
     assert remove_abandoned(tmp_path) == [product.name]
     assert [path.name for path in (tmp_path / STAGING).iterdir()] == ["S2_B_0123456789"]
+
+
+def test_blocks_of_a_product_that_was_being_made_once_more_are_kept(tmp_path):
+    product, staged = tmp_path / "S2_A_0123456789", tmp_path / STAGING / "S2_A_0123456789"
+    item_of(product)
+    (staged / "blocks").mkdir(parents=True)
+    block = staged / "blocks" / "0_8_0_8.npz"
+    block.write_bytes(b"fresh")
+    assert remove_abandoned(tmp_path) == []
+    assert block.exists()
+    # The manifest is written after the item was made up, and moving the product changes its folder: blocks alone count.
+    item_of(product)
+    (staged / "product").mkdir()
+    (staged / "product" / "manifest.sha256").write_text("later")
+    assert remove_abandoned(tmp_path) == [product.name]
+    assert not staged.exists()
+    # Without a time nothing is known of what came first.
+    item_of(product, created="yesterday")
+    block.parent.mkdir(parents=True)
+    assert remove_abandoned(tmp_path) == []
+
+
+def item_of(product, created=""):
+    product.mkdir(exist_ok=True)
+    properties = {"created": created or datetime.now(UTC).isoformat()}
+    item = {"type": "Feature", "id": product.name, "assets": {}, "properties": properties}
+    (product / f"{product.name}.json").write_text(json.dumps(item))
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**31, 9_999_999_999, 2**63, 2**80])
+def test_a_number_that_no_process_has_is_not_alive(number):
+    assert not alive(number)
+
+
+def test_a_part_of_a_number_that_no_process_has_is_removed(tmp_path):
+    (tmp_path / RUNS).mkdir()
+    mine = part_of(tmp_path / RUNS / "x.json")
+    odd = mine.with_name(mine.name.replace(f"-{os.getpid()}-", "-9999999999-"))
+    odd.write_text("half")
+    remove_abandoned(tmp_path)
+    assert not odd.exists()
+
+
+def test_a_part_of_another_container_with_the_same_name_stays(tmp_path):
+    """Its numbers of processes are others: ours mean nothing there."""
+    mine = part_of(tmp_path / "x.json")
+    mine.write_text("half")
+    program = "import sys, pathlib; from pipeline.parts import remove_parts; remove_parts(pathlib.Path(sys.argv[1]))"
+    apart = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody make a namespace of processes")
+    subprocess.run([*apart, sys.executable, "-c", program, str(tmp_path)], check=True, cwd=ROOT)
+    assert mine.exists()

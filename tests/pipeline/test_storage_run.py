@@ -27,7 +27,7 @@ from pipeline.journal import Journal, latest
 from pipeline.lock import locked
 from pipeline.output import find_product
 from pipeline.publish import products_of, publish, published_items, read_file
-from pipeline.runner import run_scene
+from pipeline.runner import run_scene, run_scenes
 from pipeline.storage import storage_of
 
 from .conftest import KEY, SECRET
@@ -249,6 +249,22 @@ def test_a_run_that_succeeds_removes_what_was_given_up(tmp_path):
     os.utime(old, (0, 0))
     decloud_scene(scene(tmp_path / NAME), output, IDENTITY)
     assert not old.exists()
+
+
+def test_a_run_of_several_scenes_looks_for_what_was_given_up_once(tmp_path, monkeypatch):
+    """Counted, not timed: in a bucket each look costs a request for each staged folder."""
+    output, scandir, looks = tmp_path / "out", os.scandir, []
+
+    def noted(path="."):
+        if str(path) == str(output / STAGING):
+            looks.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", noted)
+    scenes = [scene(tmp_path / NAME), replace(scene(tmp_path / f"{NAME}x"), id="S2_OTHER")]
+    report = run_scenes(scenes, output, IDENTITY)
+    assert [outcome.state for outcome in report.outcomes] == ["done", "done"]
+    assert len(looks) == 1
 
 
 def test_publishing_takes_as_long_with_many_products_as_with_few(tmp_path, monkeypatch):
