@@ -1,4 +1,4 @@
-"""`check_file`: whether a local raster holds all the bytes that its own structure announces.
+"""Whether all bytes of a raster are there: `check_file` of a local one, `came_whole` of a block that a server has sent.
 
 A truncated file should be refused when it is opened, not after half a scene has been worked on. GDAL notices a missing
 block of a GeoTIFF only on reading it; for JPEG 2000 its worker threads print an error and hand out zeros. So the two
@@ -8,6 +8,7 @@ TIFF by the offsets and sizes of its blocks. Other formats are left to the readi
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +18,10 @@ from pipeline.errors import InvalidScene
 _JP2_SIGNATURE = bytes.fromhex("0000000c6a5020200d0a870a")
 _CODESTREAM = bytes.fromhex("ff4fff51")
 _SOT, _EOC = 0xFF90, 0xFFD9
+_ADDRESS = re.compile(r"/vsi\S+")
+_CUT = re.compile(
+    r"read error|seek error|got \d+ bytes|HTTP (error|response)|response[ _]code|curl error|timed out", re.IGNORECASE
+)
 
 
 def check_file(path: Path, blocks_end: int | None = None) -> None:
@@ -89,3 +94,15 @@ def _take(file: BinaryIO, count: int, path: Path, size: int) -> bytes:
 
 def _truncated(path: Path, size: int, needed: int) -> InvalidScene:
     return InvalidScene(f"{path}: truncated file, {size} bytes where at least {needed} are announced: fetch it again")
+
+
+def came_whole(error: BaseException | None) -> bool:
+    """Whether what GDAL raised means that a block of a TIFF came whole from a server and could not be decoded.
+
+    False for JPEG 2000, of which that cannot be told: it is decoded from as much as has come.
+    """
+    told = ""
+    while error is not None:
+        told += _ADDRESS.sub("", f" {error}")
+        error = error.__cause__
+    return "TIFFReadEncoded" in told and _CUT.search(told) is None

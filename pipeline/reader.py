@@ -33,7 +33,7 @@ from pipeline.decoded import Chunk, Decoded, Layout
 from pipeline.errors import InvalidScene, PipelineError, ReadFailed
 from pipeline.header import REMOTE_PREFIXES, check_size, read_header, warnings_lock
 from pipeline.header import Header as Header
-from pipeline.integrity import check_file
+from pipeline.integrity import came_whole, check_file
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -48,7 +48,13 @@ _STRIP = 2_000_000  # pixels of a band read at once for thinning; at least a row
 # Real formats only: a VRT or a WMS description named `B02.tif` would read whatever file or address it names.
 _DRIVERS = ("GTiff", "JP2OpenJPEG", "HFA", "ENVI", "PNG")
 
+_PERHAPS = "perhaps only now"
+
 redact_logs()
+
+
+class _Undecoded(ReadFailed):
+    """All bytes came, and could not be decoded: once, by a server that mixed them up, or each time."""
 
 
 def is_remote(href: str) -> bool:
@@ -178,16 +184,26 @@ class BandReader:
         return self._with(href, work)
 
     def _with(self, href: str, work: Callable[[DatasetReader], _T]) -> _T:
-        """What `work` makes of the open file; what may pass is tried again from the opening on, with growing waits."""
+        """What `work` makes of the open file; what may pass is tried again from the opening on, with growing waits.
+
+        Bytes that came each time, and could be decoded at none, are damaged where they lie.
+        """
+        damaged = True
         for wait in waits() if is_remote(href) else ():
             try:
                 with self._borrow(href) as dataset:
                     return work(dataset)
             except ReadFailed as error:
+                damaged = damaged and isinstance(error, _Undecoded)
                 _log.warning("%s; trying again in %.1f s", error, wait)
                 time.sleep(wait)
-        with self._borrow(href) as dataset:
-            return work(dataset)
+        try:
+            with self._borrow(href) as dataset:
+                return work(dataset)
+        except _Undecoded as error:
+            if damaged:
+                raise InvalidScene(str(error).replace(_PERHAPS, "it is damaged")) from error
+            raise
 
     @contextmanager
     def _borrow(self, href: str) -> Iterator[DatasetReader]:
@@ -279,7 +295,8 @@ def _translated(href: str, what: str, error: BaseException) -> PipelineError:
     if may_pass and any(text in cause for text in _UNCLEAR):
         may_pass, cause = why_not_opened(href)
     if may_pass:
-        return ReadFailed(f"{shown(href)}: {what}, perhaps only now: {cause}")
+        kind = _Undecoded if came_whole(error) else ReadFailed
+        return kind(f"{shown(href)}: {what}, {_PERHAPS}: {cause}")
     return InvalidScene(f"{shown(href)}: {what}, it is missing, damaged or not yours to read: {cause}")
 
 

@@ -20,7 +20,7 @@ from pipeline.ahead import in_order
 from pipeline.candidates import days_between, may_serve
 from pipeline.classes import CLEAR, SNOW, SceneClassification, is_cloudy
 from pipeline.cloudmask import BLOCK, CloudMask, make_cloud_mask
-from pipeline.errors import InvalidSettings, PipelineError
+from pipeline.errors import InvalidSettings, PipelineError, ReadFailed
 from pipeline.growth import GROW, dilate, effective_radius
 from pipeline.harmonise import Harmonisation, harmonisation
 from pipeline.radiometry import check_radiometry
@@ -29,7 +29,7 @@ from pipeline.scene import Scene, open_scene
 
 _RANKING = 500_000  # pixels of the thinned grid on which candidates are ranked
 _SAMPLE = 1_000_000  # pixels of the thinned grid on which they are harmonised
-Thing = TypeVar("Thing")
+Thing = TypeVar("Thing", "SceneItem", "_Candidate")
 Made = TypeVar("Made")
 
 _NEAR_TIE = 0.05  # of the cloudy pixels: below that the nearer date is the better one
@@ -138,6 +138,10 @@ class _Candidate:
     mask: CloudMask | None
     """Full mask, where ranking needed it already."""
 
+    @property
+    def id(self) -> str:
+        return self.scene.id
+
     @classmethod
     def of(cls, scene: Scene, mask: CloudMask, item: SceneItem, method: str, grow_m: float) -> _Candidate:
         missing = [band.name for band in scene.bands if band.name not in item.bands]
@@ -199,7 +203,10 @@ def _tried(work: Callable[[Thing], Made], things: Sequence[Thing], threads: int)
         except PipelineError as error:
             # The run key names each date that may serve: without one that is only out of reach just now it would be another product.
             if error.transient:
-                raise
+                raise ReadFailed(
+                    f"{thing.id}, which may be a reference, is out of reach: {error}; try again later, or do without it: "
+                    "a smaller --window-days, or --references 0"
+                ) from error
             return error
 
     return in_order(one, things, threads)

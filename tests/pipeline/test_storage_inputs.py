@@ -10,18 +10,23 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 
+from catalogs.item import SceneItem
+from pipeline.cloudmask import make_cloud_mask
 from pipeline.errors import InvalidScene, ReadFailed
 from pipeline.reader import BandReader
+from pipeline.references import select_references
+from pipeline.scene import open_scene
 
 from .conftest import SECRET
-from .made import write_raster
+from .made import WHEN, made_item, write_raster
 
 RNG = np.random.default_rng(7)
 PIXELS = RNG.integers(1, 9000, (600, 820), dtype=np.uint16)
@@ -166,6 +171,64 @@ def test_missing_and_foreign_files_are_invalid(server: Server, reader: BandReade
         reader.header(f"{server.url}/nowhere.tif{QUERY}")
     with pytest.raises(InvalidScene, match="no GeoTIFF and no JPEG 2000"):
         reader.header(f"{server.url}/page.tif")
+
+
+@pytest.mark.parametrize("compress", ["deflate", "lzw"])
+def test_a_block_that_comes_whole_and_cannot_be_decoded_is_damaged_for_good(
+    server: Server, reader: BandReader, compress: str
+) -> None:
+    damaged(write_raster(server.folder / f"{compress}.tif", PIXELS, **KINDS["cog.tif"] | {"compress": compress}))
+    with pytest.raises(InvalidScene, match=rf"^{server.url}/{compress}.tif: .* it is damaged: .*TIFFReadEncodedTile"):
+        reader.read(f"{server.url}/{compress}.tif", 1, slice(0, 600), slice(0, 820))
+    # Where not each try came so far, nobody knows.
+    server.fault(mode="cut", after=2, times=1)
+    with pytest.raises(ReadFailed, match="perhaps only now"):
+        reader.read(f"{server.url}/{compress}.tif", 1, slice(0, 600), slice(0, 820))
+
+
+def damaged(path: Path) -> Path:
+    """As a disk or a broken upload leaves it: as long as before, some bytes in its midst are others."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = bytes(byte ^ 0x5A for byte in content[middle : middle + 2000])
+    path.write_bytes(content)
+    return path
+
+
+def test_a_remote_date_that_is_damaged_is_passed_over_and_one_that_is_out_of_reach_is_not(server: Server) -> None:
+    cloud = np.zeros((300, 300), np.bool_)
+    cloud[50:150, 50:150] = True
+    ground = RNG.integers(800, 4000, cloud.shape, dtype=np.uint16)
+
+    def date(name: str, days: int, clouds: np.ndarray) -> SceneItem:
+        pixels = np.where(clouds, 8000, ground).astype(np.uint16)
+        where = server.folder / name
+        item = made_item(where, {"B02": pixels}, scl=np.where(clouds, 9, 4), when=WHEN + timedelta(days=days), id=name)
+        write_raster(where / "B02.tif", pixels, **KINDS["cog.tif"])
+        return item
+
+    def served(item: SceneItem, start: str) -> SceneItem:
+        bands = {n: replace(a, href=f"{start}/{item.id}/{Path(a.href).name}") for n, a in item.bands.items()}
+        return replace(item, bands=bands, scl=replace(item.scl, href=f"{start}/{item.id}/{Path(item.scl.href).name}"))
+
+    clear = np.zeros_like(cloud)
+    good, bad = date("good", 3, clear), date("bad", 1, clear)
+    damaged(server.folder / "bad" / "B02.tif")
+    with open_scene(date("scene", 0, cloud)) as scene:
+        mask = make_cloud_mask(scene, "auto", 0)
+        found = select_references(scene, mask, [served(good, server.url), served(bad, server.url)], 1, 30)
+        for reference in found.references:
+            reference.scene.close()
+        assert [reference.id for reference in found.references] == ["good"]
+        assert "it is damaged" in found.skipped["bad"]
+        local = select_references(scene, mask, [good, bad], 1, 30)
+        assert [reference.id for reference in local.references] == ["good"]
+        assert set(local.skipped) == {"bad"}
+        for reference in local.references:
+            reference.scene.close()
+        nowhere = served(bad, "http://127.0.0.1:9")
+        with pytest.raises(ReadFailed, match=r"^bad, which may be .*127.0.0.1:9.* --window-days, or --references 0$"):
+            select_references(scene, mask, [served(good, server.url), nowhere], 1, 30)
 
 
 def test_the_grid_may_stand_beside_a_file(server: Server, reader: BandReader, shared_data: Path) -> None:
