@@ -15,6 +15,7 @@ from urllib.parse import quote
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from catalogs.hrefs import is_remote
+from flows import interrupts, showing
 from flows.backfilling import BackfillSummary, count_states
 from flows.report import shown, write_report
 from flows.scene_log import Log, plain
@@ -25,11 +26,18 @@ from pipeline.publish import read_file
 
 
 def attempt(log: Log, what: str, publish: Callable[[], object]) -> None:
-    """`publish()`; what goes wrong is a warning. Prefect's own client has asked six times by then, over a minute."""
+    """`publish()`, for which the server is asked once; what goes wrong is a warning, and nothing is tried while the server is away."""
+    if showing.silent():
+        return
     try:
-        publish()
+        with showing.asked_once():
+            publish()
     except Exception as error:  # noqa: BLE001 - what is only shown must not turn a good run into a failed one, whatever is wrong with it
-        log.warning(plain(f"no {what} in Prefect: {' '.join(str(error).split()) or type(error).__name__}"))
+        line = f"no {what} in Prefect: {' '.join(str(error).split()) or type(error).__name__}"
+        if showing.may_answer(error):
+            showing.not_answered()
+            line += f"; the server is asked for nothing of that kind for {showing.PAUSE:.0f} s"
+        log.warning(plain(line))
 
 
 def publish_scene(scene: SceneSummary, log: Log) -> None:
@@ -56,6 +64,11 @@ def publish_page(output: Path, log: Log) -> None:
     """Write report.html into a product folder, and make the link to it."""
     try:
         page = shown(write_report(output, anew=False))
+    except KeyboardInterrupt:
+        # As in `flows.report.report_after`: everything is published, and the run was not stopped.
+        interrupts.forget()
+        log.warning("no report.html: interrupted; the products are complete; try `decloud report`")
+        return
     except Exception as error:  # noqa: BLE001 - as above
         reason = " ".join(str(error).split()) or type(error).__name__
         log.warning(plain(f"no report.html: {reason}; the products are not touched by that; try `decloud report`"))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 from prefect import flow, get_run_logger
 
@@ -20,6 +20,7 @@ from flows.backfill_request import BackfillRequest
 from flows.backfilling import BackfillSummary, RunWindow, run_windows
 from flows.cancelling import cancellable
 from flows.children import WINDOW, DeployedWindows, find_windows
+from flows.credentials import given
 from flows.decloud import decloud_all
 from flows.embedded import plain_errors
 from flows.hooks import note_cancelled, note_crashed
@@ -31,6 +32,11 @@ from flows.scene_log import Log
 from pipeline.errors import InvalidSettings, PipelineError
 from pipeline.runner import one_cluster
 from srgan.errors import ModelError
+
+_OWN_URL = (
+    "user, password or signature in the URL of the catalogue are never stored, so no worker would have them: leave them out of it, and put "
+    "user and password into ~/.netrc of the worker"
+)
 
 
 class BackfillNotDone(Exception):
@@ -64,7 +70,7 @@ def backfill(request: BackfillRequest) -> BackfillSummary:
     with cancellable(), one_cluster(request.resources.resources(), logger.info) if here else nullcontext():
         summary = _windows(request.at(moment), runner, moment, logger)
         if any(line.scenes for line in summary.windows):
-            publish_page(Path(request.output), logger)
+            publish_page(request.output, logger)
     publish_backfill(summary, logger)
     logger.log(logging.WARNING if summary.failed else logging.INFO, summary.headline)
     if summary.failed:
@@ -89,6 +95,9 @@ def _windows(request: BackfillRequest, runner: RunWindow, moment: datetime, logg
 def _runner(request: BackfillRequest, logger: Log) -> RunWindow:
     """What runs a window. Raises InvalidSettings where the deployment is asked for and cannot be used."""
     found = None if request.windows == "inline" else find_windows()
+    if found is not None and not found.problem and given(request.catalog) != request.catalog:
+        # A worker is told the URL as the server may keep it, and would be refused.
+        found = replace(found, problem=_OWN_URL)
     if found is None or found.problem:
         why = found.problem if found is not None else f"the server has no deployment {WINDOW}: make deploy"
         if request.windows == "deployed":

@@ -21,6 +21,7 @@ from prefect.states import Cancelling
 from flows.ledger import Ledger, WindowLine
 from flows.request import AreaRequest
 from flows.settled import settled
+from flows.showing import may_answer
 from pipeline.address import output_url
 
 WINDOW = "decloud-aoi/window"
@@ -127,7 +128,7 @@ class DeployedWindows:
                     run = client.read_flow_run(run.id)
                 except httpx.HTTPError as error:
                     # The window runs on without us, and without the server.
-                    if not _may_answer(error) or monotonic() - answered > ABSENCE:
+                    if not may_answer(error) or monotonic() - answered > ABSENCE:
                         raise
                     self.logger.warning(f"run {run.name}: the server does not say how it is ({error}); asked again")
                     sleep(POLL)
@@ -175,10 +176,3 @@ class DeployedWindows:
                     f"run {run.name} could not be cancelled ({error}): cancel it by hand, or it runs on"
                 )
             raise
-
-
-def _may_answer(error: httpx.HTTPError) -> bool:
-    """Whether the server may answer later: it is away, or has trouble of its own."""
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code >= 500 or error.response.status_code == 429
-    return isinstance(error, httpx.TransportError)

@@ -9,7 +9,6 @@ cached here. Needs `flows.embedded.prepare_environment` beforehand where no serv
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, tags
@@ -141,9 +140,10 @@ def _run(request: AreaRequest | SceneRequest) -> RunSummary:
             if isinstance(request, AreaRequest)
             else decloud_all(request)
         )
-        if summary.scenes and not getattr(request, "part_of", ""):
-            # That of a backfill is written once, after its windows: each of them is its own, and they would write it in turns.
-            publish_page(Path(request.output), get_run_logger())
+        # That of a backfill is written once, after its windows: each of them is its own, and they would write it in turns.
+        window = isinstance(request, AreaRequest) and request.part_of
+        if summary.scenes and not window:
+            publish_page(request.output, get_run_logger())
     if summary.failed:
         raise RunNotDone(summary)
     return summary
@@ -161,7 +161,10 @@ def decloud_all(request: AreaRequest | SceneRequest) -> RunSummary:
     for line in selection.remarks:
         logger.info(line)
     with one_cluster(request.resources.resources(), logger.info):
-        summary = run_all(request, selection, Counting(logger), _in_task)
+        counting = Counting(logger)
+        summary = run_all(
+            request, selection, counting, lambda work, progress: counting.counted(_in_task(work, progress))
+        )
     publish_run(summary, logger)
     logger.log(logging.WARNING if summary.failed else logging.INFO, summary.headline)
     return summary

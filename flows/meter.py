@@ -1,7 +1,8 @@
 """`Meter`: how far a long task is, as a progress artifact in Prefect, kept up to date by a thread of its own.
 
 Whoever works only leaves word with a `Reached`; the thread looks there every few seconds and asks the server once, with little patience.
-So a server that is slow or away costs a line in the log and no time, and what takes a second or two makes no call at all.
+So a server that is slow or away costs a line in the log, and no time but GRACE at the end of a task, which nobody waits where it is known
+to be away; and what takes a second or two makes no call at all.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from typing import Self
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.utilities.context import get_task_and_flow_run_ids
 
+from flows import showing
 from flows.interrupts import checked
 from flows.scene_log import Log, plain
 from flows.stages import Stages
+from flows.summary import SceneSummary
 from flows.train_watch import Lines
 from pipeline.progress import PLAN, RESTORE, Progress, silent
 
@@ -32,8 +34,6 @@ AFTER = 3.0
 """Seconds after which a task is a long one."""
 EVERY = 5.0
 """Seconds between two calls at least."""
-TIMEOUT = 5.0
-"""Seconds that the server has to answer; what it does not hear is in the next call."""
 GRACE = 2.0
 """Seconds that the end of a task waits for its last call."""
 
@@ -115,7 +115,7 @@ class Meter:
         elif self._ended is None:
             self.end("done")
         self._over.set()
-        self._thread.join(GRACE)
+        self._thread.join(0 if showing.silent() else GRACE)
 
     def end(self, said: str, share: float = 1.0) -> None:
         """How the task ended, and with which share of its work."""
@@ -124,14 +124,13 @@ class Meter:
     def _keep(self) -> None:
         if self._over.wait(AFTER):
             return
-        # A client of its own: that of the run, which these settings tell apart, waits for a minute, and asks five times more.
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), ExitStack() as connection:
+        with ExitStack() as connection:
             client: SyncPrefectClient | None = None
             over = False
             while True:
                 with self._noted():
                     if client is None:
-                        client = connection.enter_context(get_client({"timeout": TIMEOUT}, sync_client=True))
+                        client = connection.enter_context(showing.asked_once())
                     self._show(client, self._ended or self._look())
                 if over:
                     return
@@ -150,6 +149,7 @@ class Meter:
         else:
             client.update_artifact(self._id, ArtifactUpdate(data=share, description=said))
         self._shown = now
+        showing.answered()
 
     @contextmanager
     def _noted(self) -> Iterator[None]:
@@ -157,7 +157,9 @@ class Meter:
         try:
             yield
         except (httpx.HTTPError, PrefectException, RuntimeError, OSError) as error:
-            if not self._told:
+            # What it does not hear is in the next call, which costs nobody any time.
+            news = showing.not_answered() if showing.may_answer(error) else True
+            if news and not self._told:
                 self._told = True
                 self._log.warning(f"Prefect does not show how far {self._name} is: {type(error).__name__}: {error}")
 
@@ -180,28 +182,38 @@ class Counting:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._done, self._count, self._last = 0, 0, ""
-        self._meter = ExitStack()
+        self._ended, self._failed, self._count, self._last = 0, 0, 0, ""
+        self._meter: Meter | None = None
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        self._meter.__enter__()
+        self._open.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._meter.__exit__(kind, error, trace)
+        if error is None and self._meter is not None and self._failed:
+            self._meter.end(f"{self._failed} of {self._count} failed")
+        self._open.__exit__(kind, error, trace)
 
     def scene(self, number: int, count: int, name: str) -> Progress:
         """As in `Watcher`."""
         if not self._count and count > 1:
-            self._meter.enter_context(Meter("decloud-progress", "all scenes", self._look, self._log))
-        self._done, self._count, self._last = number - 1, count, name
+            self._meter = self._open.enter_context(Meter("decloud-progress", "all scenes", self._look, self._log))
+        self._ended, self._count, self._last = number - 1, count, name
         return silent
 
     def ended(self, line: str) -> None:  # noqa: ARG002
         """As in `Watcher`."""
-        self._done += 1
+        self._ended += 1
+
+    def counted(self, scene: SceneSummary) -> SceneSummary:
+        """The same; how it ended is remembered."""
+        self._failed += not scene.good
+        return scene
 
     def _look(self) -> tuple[float, str]:
-        return self._done / max(self._count, 1), f"{self._done} of {self._count} done, {self._last}"
+        failed = f", {self._failed} failed" if self._failed else ""
+        done = self._ended - self._failed
+        return self._ended / max(self._count, 1), f"{done} of {self._count} done{failed}, {self._last}"

@@ -6,6 +6,7 @@ runs send heartbeats, and the automations end runs with it that send none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import PurePath
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from pipeline.hrefs import without_credentials
 
 TILES = 12
 """Tiles of one run that are tags; more would say nothing."""
+_TILE = re.compile(r"T\d{1,2}[A-Z]+")
 
 
 def scene_tags(item: SceneItem) -> tuple[str, ...]:
@@ -63,18 +65,24 @@ def short_path(path: str) -> str:
 
 
 def tag_run(log: Log, *tags: str) -> None:
-    """Add tags to the flow run around us; those that it has stay."""
+    """Add tags to the flow run around us; those that it has stay, and of tiles it gets no more than TILES in all."""
     context = FlowRunContext.get()
     run = context.flow_run if context is not None else None
-    if run is None or set(tags) <= set(run.tags):
+    if run is None or (wanted := _united(run.tags, tags)) == sorted(run.tags):
         return
-    wanted = sorted({*run.tags, *tags})
 
     def put() -> None:
         get_client(sync_client=True).update_flow_run(run.id, tags=wanted)
         run.tags = wanted
 
     attempt(log, "tags", put)
+
+
+def _united(before: Iterable[str], more: Iterable[str]) -> list[str]:
+    """Sorted; the windows of a backfill find tiles in turn, so those that are there come first."""
+    tags = dict.fromkeys((*before, *more))
+    tiles = [tag for tag in tags if _TILE.fullmatch(tag)]
+    return sorted(set(tags) - set(tiles[TILES:]))
 
 
 def _catalogue(catalogue: str) -> str:

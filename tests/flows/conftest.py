@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,6 +48,15 @@ def server() -> Iterator[str]:
     ):
         setup_logging()
         yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture(autouse=True)
+def answered() -> Iterator[None]:
+    """A server that did not answer one test is asked by the next."""
+    yield
+    showing = sys.modules.get("flows.showing")
+    if showing is not None:
+        showing.answered()
 
 
 BANDS = ("B02", "B03", "B04", "B08")

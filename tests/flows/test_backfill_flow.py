@@ -354,6 +354,28 @@ def test_a_deployment_that_is_not_there(area: Simulated, tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("deployed")
+def test_windows_whose_catalogue_needs_what_only_we_know_are_given_to_no_worker(
+    area: Simulated, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from flows.backfill_flow import _runner, run_backfill_flow
+    from flows.children import DeployedWindows
+    from flows.credentials import hide
+
+    log = logging.getLogger("tests.backfill")
+    open_to_all = request_of(area, tmp_path, catalog="https://open.example.org/catalog.json")
+    assert isinstance(_runner(hide(open_to_all), log), DeployedWindows)
+    assert caplog.text == ""
+    request = hide(request_of(area, tmp_path, catalog="https://me:hush@closed.example.org/catalog.json"))
+    assert not isinstance(_runner(request, log), DeployedWindows)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == log.name]
+    assert line.startswith("windows run here: ")
+    assert "~/.netrc of the worker" in line
+    assert "hush" not in line
+    with pytest.raises(InvalidSettings, match=r"windows `deployed`: .*~/\.netrc of the worker"):
+        run_backfill_flow(request.model_copy(update={"windows": "deployed"}))
+
+
+@pytest.mark.usefixtures("deployed")
 def test_a_backfill_does_not_wait_for_the_slot_that_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolUpdate

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.meter import SCENE, Counting, Meter, Reached, metered
+from flows.meter import GRACE, SCENE, Counting, Meter, Reached, metered
 from flows.request import AreaRequest
 from flows.run import run_directly, run_in_prefect
 from pipeline.progress import PLAN
@@ -93,7 +93,7 @@ def test_one_that_fails_stays_where_it_was_and_says_why() -> None:
 def test_what_is_over_soon_makes_no_call_and_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr("flows.meter.AFTER", 60.0)
-    monkeypatch.setattr("flows.meter.get_client", lambda *_, **__: calls.append("client"))
+    monkeypatch.setattr("flows.showing.get_client", lambda *_, **__: calls.append("client"))
     with Meter("made-progress", "33TWL", lambda: (0.0, "begins"), LOG) as meter:
         meter.end("done")
     assert not [thread for thread in threading.enumerate() if thread.name == "meter of made-progress"]
@@ -113,7 +113,7 @@ def test_a_server_that_says_nothing_is_waited_for_by_nobody(
     from prefect import flow
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    monkeypatch.setattr("flows.meter.TIMEOUT", 0.3)
+    monkeypatch.setattr("flows.showing.TIMEOUT", 0.3)
     monkeypatch.setattr("flows.meter.GRACE", 0.01)
 
     @flow
@@ -129,6 +129,21 @@ def test_a_server_that_says_nothing_is_waited_for_by_nobody(
     working()
     assert last_run().state.is_completed()
     assert len([record for record in caplog.records if record.name == LOG.name]) == 1
+
+
+def test_nobody_waits_at_the_end_of_a_task_for_a_server_that_is_known_to_be_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from flows import showing
+
+    monkeypatch.setattr("flows.meter.AFTER", 60.0)
+    waited = list[float]()
+    for away in (False, True):
+        with Meter("made-progress", "33TWL", lambda: (0.1, "mask"), LOG) as meter:
+            monkeypatch.setattr(meter._thread, "join", waited.append)
+            if away:
+                showing.not_answered()
+    assert waited == [GRACE, 0]
 
 
 def test_a_server_that_comes_back_is_told_again(
@@ -190,6 +205,26 @@ def test_scenes_and_the_run_have_progress_of_their_own(area: Simulated, tmp_path
     ]
     (run,) = shown("decloud-progress")
     assert (float(run.data), run.task_run_id) == (100.0, None)
+
+
+def test_the_progress_of_a_run_ends_with_how_many_scenes_failed(area: Simulated, tmp_path: Path) -> None:
+    from flows.execution import decloud_one
+
+    def slow(work: Any, progress: Any) -> Any:
+        until(lambda: shown("decloud-progress"))
+        if work.number == 3:
+            until(lambda: shown("decloud-progress")[0].description.startswith("all scenes: 1 of 3 done, 1 failed, "))
+        return decloud_one(work, progress)
+
+    request = request_of(area, tmp_path)
+    strict = request.settings.model_copy(update={"references": 0, "max_generated": 0.3})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.decloud.decloud_one", slow)
+        summary = run_in_prefect(request.model_copy(update={"settings": strict}), quiet=True)
+    assert [scene.state for scene in summary.scenes] == ["done", "invalid", "done"]
+    until(lambda: float(shown("decloud-progress")[0].data) == 100.0)
+    (run,) = shown("decloud-progress")
+    assert run.description == "all scenes: 1 of 3 failed"
 
 
 @pytest.mark.parametrize("cloudy", [True, False])

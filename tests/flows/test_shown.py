@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import re
+import signal
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,21 +18,23 @@ from urllib.request import url2pathname
 
 import httpx
 import pytest
+from prefect.artifacts import create_markdown_artifact
 
 import flows.backfill_flow
 import flows.decloud
 import flows.evaluate_flow
 import flows.pairs_flow
+import flows.showing
 import flows.train
 import pipeline.runpage
 from catalogs.geotiff import UNKNOWN_TIME
 from catalogs.query import Query
 from catalogs.search import search
-from flows.artifacts import link_to
+from flows.artifacts import attempt, link_to
 from flows.ledger import Ledger
 from flows.request import AreaRequest
 from flows.run import run_in_prefect
-from flows.run_tags import TILES, found_tags, request_tags, scene_tags
+from flows.run_tags import TILES, found_tags, request_tags, scene_tags, tag_run
 from pipeline.simulation.simulate import Simulated
 from tests.flows.conftest import Decloud, MadeScene, area_run
 from tests.flows.served import SERVED, last_run, task_runs
@@ -167,6 +173,23 @@ def test_tags_stay_few_and_hold_no_secret(area: Simulated, tmp_path: Path) -> No
         assert request_tags(request) == ("checkpoint:field/best.safetensors", tag, "backfill:0123456789")
 
 
+def test_windows_that_find_tiles_in_turn_make_no_more_tags_than_one_run(warnings: list[str]) -> None:
+    from prefect import flow, get_run_logger
+
+    tiles = [[f"T33U{letter}{other}" for other in "XYZABCDE"] for letter in "QB"]
+
+    @flow
+    def working() -> None:
+        for found in tiles:
+            tag_run(get_run_logger(), "backfill:0123456789", *found)
+
+    working()
+    tags = set(last_run().tags)
+    assert tags > {"backfill:0123456789", *tiles[0]}
+    assert len(tags) == 1 + TILES
+    assert warnings == []
+
+
 def test_names_hold_the_days_and_not_the_words(area: Simulated, tmp_path: Path) -> None:
     from prefect.client.orchestration import get_client
     from prefect.flow_engine import run_flow
@@ -238,15 +261,18 @@ def test_a_page_that_cannot_be_written_is_a_warning(
     assert last_run().state.is_completed()
 
 
+@pytest.mark.parametrize("pause", [60, 0])
 def test_a_server_that_takes_no_artifact_and_no_tag_costs_no_scene(
-    scene: MadeScene, tmp_path: Path, decloud: Decloud, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+    scene: MadeScene, tmp_path: Path, decloud: Decloud, warnings: list[str], monkeypatch: pytest.MonkeyPatch, pause: int
 ) -> None:
     from prefect.client.orchestration import SyncPrefectClient
 
-    real = SyncPrefectClient.request
+    monkeypatch.setattr(flows.showing, "PAUSE", float(pause))
+    real, asked = SyncPrefectClient.request, list[str]()
 
     def faulty(client: SyncPrefectClient, method: str, path: str, **options: Any) -> Any:
         if path == "/artifacts/" or ((method, path) == ("PATCH", "/flow_runs/{id}") and "tags" in options["json"]):
+            asked.append(path)
             raise httpx.ConnectError("refused")
         return real(client, method, path, **options)  # type: ignore[arg-type]
 
@@ -257,9 +283,90 @@ def test_a_server_that_takes_no_artifact_and_no_tag_costs_no_scene(
     assert (tmp_path / "out" / "report.html").is_file()
     run = last_run()
     assert run.state.is_completed()
-    assert warnings == [
-        f"no {what} in Prefect: refused" for what in ("tags", "tags", "page", "table", "link to report.html")
-    ]
+    whats = ("tags",) if pause else ("tags", "tags", "page", "table", "link to report.html")
+    after = f"refused; the server is asked for nothing of that kind for {pause} s"
+    assert warnings == [f"no {what} in Prefect: {after}" for what in whats]
+    assert len(asked) == len(whats)
+
+
+@pytest.fixture
+def silent_server() -> Iterator[tuple[str, list[socket.socket]]]:
+    """The URL of a server that takes connections and never says a word, and the connections."""
+    taken = list[socket.socket]()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take() -> None:
+            with suppress(OSError):
+                while True:
+                    taken.append(server.accept()[0])
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/api", taken
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for one in taken:
+            one.close()
+
+
+def test_a_server_that_says_nothing_is_asked_once_and_not_again_for_a_while(
+    silent_server: tuple[str, list[socket.socket]], monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+) -> None:
+    from prefect import flow, get_run_logger
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    url, taken = silent_server
+    monkeypatch.setattr(flows.showing, "TIMEOUT", 0.3)
+
+    @flow
+    def working() -> None:
+        log = get_run_logger()
+        # The run's own client has another server, which answers: what is shown must not go by that one.
+        with temporary_settings({PREFECT_API_URL: url}):
+            for number in range(3):
+                attempt(log, "page", lambda: create_markdown_artifact(markdown="here", key="never-shown"))
+                tag_run(log, f"number:{number}")
+            assert len(taken) == 1
+            monkeypatch.setattr(flows.showing, "_silent_until", 0.0)
+            tag_run(log, "later")
+            assert len(taken) == 2
+        flows.showing.answered()
+        tag_run(log, "now")
+
+    working()
+    after = "timed out; the server is asked for nothing of that kind for 60 s"
+    assert warnings == [f"no page in Prefect: {after}", f"no tags in Prefect: {after}"]
+    assert last_run().tags == ["now"]
+    assert shown("never-shown") == []
+
+
+def test_what_the_server_refuses_is_no_reason_to_ask_it_for_nothing_else(warnings: list[str]) -> None:
+    from prefect import flow, get_run_logger
+
+    @flow
+    def working() -> None:
+        for key in ("Not_A_Key", "made-page"):
+            attempt(get_run_logger(), "page", lambda: create_markdown_artifact(markdown="here", key=key))  # noqa: B023
+
+    working()
+    (line,) = warnings
+    assert line.startswith("no page in Prefect: ")
+    assert "the server is asked for nothing" not in line
+    assert [one.data for one in shown("made-page")] == ["here"]
+
+
+def test_ctrl_c_while_the_page_is_written_is_no_end_of_the_run(
+    scene: MadeScene, tmp_path: Path, decloud: Decloud, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(pipeline.runpage, "write_run_page", interrupted)
+    ended = decloud(*scene.arguments(tmp_path / "out", "--quiet", "--prefect", "--json"))
+    assert ended.status == 0, ended.err
+    assert [entry["state"] for entry in ended.document["scenes"]] == ["done"]
+    assert warnings == ["no report.html: interrupted; the products are complete; try `decloud report`"]
+    assert last_run().state.is_completed()
 
 
 def fields(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
