@@ -50,9 +50,8 @@ def resumed(nursery: Nursery, area: Simulated, output: Path, calm: Path) -> None
 
 def test_a_process_of_its_own(nursery: Nursery, tiny: Simulated, calm: Path, tmp_path: Path, tell: Tell) -> None:
     moments = random.Random(f"{SEED} process")  # noqa: S311
-    kills = late = 0
-    while kills < TIMES:
-        output = tmp_path / str(kills + late)
+
+    def begun(output: Path) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows", *map(str, command(tiny, output))],
             cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -60,10 +59,20 @@ def test_a_process_of_its_own(nursery: Nursery, tiny: Simulated, calm: Path, tmp
         # It takes a second to start: from its first trace on the moments are counted.
         while process.poll() is None and not (output / "runs").exists():
             time.sleep(0.005)
+        return process
+
+    process, start = begun(tmp_path / "calm"), time.monotonic()
+    assert process.wait() == 0
+    length = time.monotonic() - start
+    kills = late = 0
+    while kills < TIMES:
+        output = tmp_path / str(kills + late)
+        process = begun(output)
         try:
-            process.wait(moments.uniform(0, 1.0))
+            process.wait(moments.uniform(0, length))
             late += 1
-            assert late < 20
+            # One that ended sooner than the calm one: the next are killed sooner too.
+            length *= 0.8
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             assert process.wait() == -signal.SIGKILL

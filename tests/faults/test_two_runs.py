@@ -50,13 +50,17 @@ def stood_back(ended: Ended) -> bool:
     return True
 
 
+@pytest.mark.parametrize("more", [(), ("--overwrite",)], ids=["new", "overwriting"])
 def test_the_same_scene_while_the_first_run_is_in_its_midst(
-    nursery: Nursery, tiny: Simulated, calm: Path, tmp_path: Path, tell: Tell
+    more: tuple[str, ...], nursery: Nursery, tiny: Simulated, calm: Path, tmp_path: Path, tell: Tell
 ) -> None:
+    """Who overwrites stands back too, and is not told that what was there before is what was to be made anew."""
     output = tmp_path / "out"
-    begun = nursery.begin(*command(tiny, output, SECOND), output=output, at=r"^open \S+/product/")
+    if more:
+        assert nursery.run(*command(tiny, output, SECOND), output=output).status == 0
+    begun = nursery.begin(*command(tiny, output, SECOND, *more), output=output, at=r"^open \S+/product/")
     assert begun.paused()
-    assert stood_back(nursery.run(*command(tiny, output, SECOND), output=output))
+    assert stood_back(nursery.run(*command(tiny, output, SECOND, *more), output=output))
     status = nursery.run("status", output, output=output)
     assert status.status == 1
     begun.resume()
@@ -64,7 +68,9 @@ def test_the_same_scene_while_the_first_run_is_in_its_midst(
     whole(nursery, output, calm, 1)
     assert nursery.run(*command(tiny, output, SECOND), output=output).status == 0
     whole(nursery, output, calm, 1)
-    tell("two runs, the same scene: the second ends with one line that says what to do, the first is not disturbed")
+    tell(
+        f"two runs, the same scene{' and --overwrite' * bool(more)}: the second ends with one line that says what to do, the first is not disturbed"
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +102,7 @@ def test_started_at_once(
         assert name != "different scenes" or not any(back)
         # Who stands back does not have the last word on what the other one has made.
         status = nursery.run("status", output, output=output)
-        assert status.status == 0 or (any(back) and "--step" in other), status.out
+        assert status.status == 0 or (any(back) and {"--step", "--overwrite"} & {*other}), status.out
         if any(back):
             again = (one, other)[back.index(True)]
             assert (
