@@ -29,10 +29,6 @@ from tests.faults.clocks import jumping
 EVENTS = frozenset(
     {"open", "opened", "os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "fsync"}
 )
-# A scene that takes less than a second has one block otherwise, and nothing half done.
-pipeline.budget._EDGES = (60,)
-# As many tries as a user's command has, in less time.
-catalogs.connection.PATIENCE = Patience(first_wait=0.02, silence=0.3, total=2.5, seed="faults")
 
 
 class Events:
@@ -150,6 +146,10 @@ def warm(order: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    # Here, as whoever collects doctests imports this too. A scene that takes less than a second has one block otherwise, and nothing half done.
+    pipeline.budget._EDGES = (60,)
+    # As many tries as a user's command has, in less time.
+    catalogs.connection.PATIENCE = Patience(first_wait=0.02, silence=0.3, total=2.5, seed="faults")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for line in sys.stdin:

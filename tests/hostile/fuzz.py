@@ -7,20 +7,23 @@ input in a file `crash-...`. libFuzzer's own options may follow the target's nam
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import shutil
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
-import atheris
+# Whoever collects doctests imports this too, perhaps where there is no atheris.
+MAIN = __name__ == "__main__"
+atheris: Any = importlib.import_module("atheris") if MAIN else None
+WATCHED = ["catalogs", "flows.lookback", "pipeline.settings", "srgan.settings", "srgan.card"]
 
-with atheris.instrument_imports(
-    include=["catalogs", "flows.lookback", "pipeline.settings", "srgan.settings", "srgan.card"]
-):
+with atheris.instrument_imports(include=WATCHED) if MAIN else nullcontext():
     from catalogs.aoi import parse_aoi
     from catalogs.dates import parse_dates
     from catalogs.documents import parse_object
@@ -44,8 +47,9 @@ from tests.hostile.case import item
 from tests.hostile.metadata import safe
 
 OURS = (CatalogError, PipelineError, ModelError)
-FOLDER = Path(tempfile.mkdtemp(prefix="decloud-fuzz-"))
-atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+FOLDER = Path(tempfile.mkdtemp(prefix="decloud-fuzz-") if MAIN else "")
+if MAIN:
+    atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 
 def text_of(content: bytes) -> str:
@@ -160,5 +164,5 @@ def main() -> None:
     atheris.Fuzz()
 
 
-if __name__ == "__main__":
+if MAIN:
     main()
