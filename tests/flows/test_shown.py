@@ -313,7 +313,7 @@ def test_a_server_that_says_nothing_is_asked_once_and_not_again_for_a_while(
     silent_server: tuple[str, list[socket.socket]], monkeypatch: pytest.MonkeyPatch, warnings: list[str]
 ) -> None:
     from prefect import flow, get_run_logger
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
     url, taken = silent_server
     monkeypatch.setattr(flows.showing, "TIMEOUT", 0.3)
@@ -322,7 +322,7 @@ def test_a_server_that_says_nothing_is_asked_once_and_not_again_for_a_while(
     def working() -> None:
         log = get_run_logger()
         # The run's own client has another server, which answers: what is shown must not go by that one.
-        with temporary_settings({PREFECT_API_URL: url}):
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_LOGGING_TO_API_ENABLED: False}):
             for number in range(3):
                 attempt(log, "page", lambda: create_markdown_artifact(markdown="here", key="never-shown"))
                 tag_run(log, f"number:{number}")
