@@ -78,6 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 # Whatever it is, it came of the ctrl-C: an import that was broken off, for one.
                 _say("interrupted")
                 return INTERRUPTED
+            if type(error).__name__ == "NoArgsIsHelpError":
+                # Typer has click inside, where nobody is to import from.
+                _say(str(error.format_message()))  # type: ignore[attr-defined]
+                return WRONG
             if "--debug" in given:
                 traceback.print_exception(error)
             _say(f"error: {_message(error)}")
@@ -119,13 +123,22 @@ def _message(error: Exception) -> str:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """The first ctrl-C stops in order, the second at once. The first is kept in mind: an import may swallow it."""
+    """The first ctrl-C stops in order, the second at once. The first is kept in mind: an import may swallow it.
+
+    SIGTERM is the same: what `timeout`, systemd and batch systems send.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    here = os.getpid()
+
     def first(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        signal.signal(signal.SIGINT, second)
+        if os.getpid() != here:
+            # A process that was forked from this one: whoever ends it means it, not the command.
+            os._exit(INTERRUPTED)
+        for each in interrupts.STOPS:
+            signal.signal(each, second)
         interrupts.ask()
         _say("stopping: the blocks in flight are finished first; ctrl-C again leaves at once")
         raise KeyboardInterrupt
@@ -133,11 +146,12 @@ def _interruptible() -> Iterator[None]:
     def second(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         os._exit(INTERRUPTED)
 
-    before = signal.signal(signal.SIGINT, first)
+    before = {each: signal.signal(each, first) for each in interrupts.STOPS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @contextmanager

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pipeline.progress import Progress
 
 STATUS = 130
+STOPS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what `timeout`, systemd and batch systems send."""
 GRACE = 60.0
 """Seconds that blocks in flight have to be finished before the threads that compute them stop too."""
 
@@ -79,16 +81,18 @@ def noted(line: str) -> Iterator[None]:
         os._exit(STATUS)
 
     def first(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        signal.signal(signal.SIGINT, second)
+        for each in STOPS:
+            signal.signal(each, second)
         ask()
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
 
-    before = signal.signal(signal.SIGINT, first)
+    before = {each: signal.signal(each, first) for each in STOPS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @contextmanager

@@ -146,6 +146,15 @@ def print_pairs(output: Path, table: PairTable, found: Found, rejects: Sequence[
     _print_rejects(rejects, rejects_path(output))
     if found.guard:
         sys.stdout.write(f"{found.guard} chips left out so that splits lie apart\n")
+    lacking = [
+        name
+        for name in ("train", "val")
+        if not ((table.frame["split"] == name) & (table.frame["quality"] == "ok")).any()
+    ]
+    if lacking:
+        sys.stdout.write(
+            f"no good chip of {' and '.join(lacking)}: `decloud train` needs both; name groups for them with --splits FILE\n"
+        )
     good = int((table.frame["quality"] == "ok").sum())
     sys.stdout.write(
         f"{output}: {len(table.frame)} rows, {good} of them good; {len(rejects)} rejected; split {table.split_hash[:12]}\n"

@@ -53,7 +53,7 @@ def write_record(run: str, request: AreaRequest | SceneRequest) -> RunRecord:
         write_document(path, document)
     except OSError as error:
         raise WriteFailed(
-            f"{path}: cannot be written ({error.strerror or error}); choose an --output that is writable"
+            f"--output {request.output}: cannot be written to ({path.name}: {error.strerror or error}); choose another one"
         ) from error
     if output_url(request.output) is not None:
         # Also the first thing that is written to a bucket: one that may only be read is told before anything is computed.

@@ -108,10 +108,13 @@ class FolderState:
     @property
     def headline(self) -> str:
         """How many of what."""
-        states = sorted({scene.state for scene in self.scenes})
-        counts = [f"{sum(scene.state == state for scene in self.scenes)} {state}" for state in states]
+        # Of a scene with several products the first line is the journal's; the others are further products of it.
+        last = {scene.scene: scene.state for scene in reversed(self.scenes)}
+        counts = [f"{sum(state == one for one in last.values())} {state}" for state in sorted(set(last.values()))]
+        more = len(self.scenes) - len(last)
+        others = f", {more} further product{'' if more == 1 else 's'}" if more else ""
         kept = f"; blocks kept for {len(self.unfinished)}" if self.unfinished else ""
-        return f"{len(self.scenes)} scene{'' if len(self.scenes) == 1 else 's'}: {', '.join(counts)}{kept}"
+        return f"{len(last)} scene{'' if len(last) == 1 else 's'}: {', '.join(counts)}{others}{kept}"
 
 
 def read_state(output: Path) -> FolderState:
@@ -132,7 +135,7 @@ def state_of(output: Path, found: Items) -> FolderState:
     scenes = [_state(entry, found) for entry in journal.values()]
     known = {entry.product for entry in journal.values()}
     # Products of earlier runs with other parameters, or whose journal was removed.
-    scenes += [SceneState(name, "done", "", product=name) for name in sorted(published - known)]
+    scenes += [_earlier(name, items[name]) for name in sorted(published - known)]
     scenes += [SceneState(name, "damaged", "", why, name) for name, why in found.unread.items() if name not in known]
     staged = output / STAGING
     unfinished = tuple(sorted(entry.name for entry in staged.iterdir() if entry.is_dir())) if staged.is_dir() else ()
@@ -143,6 +146,15 @@ def state_of(output: Path, found: Items) -> FolderState:
     good = {scene.scene for scene in scenes if scene.good}
     backfills = tuple(BackfillState(ledger.id, tuple(_windows(ledger, published, good))) for ledger in kept)
     return FolderState(tuple(scenes), unfinished, backfills)
+
+
+def _earlier(name: str, item: Mapping[str, Any]) -> SceneState:
+    """The product called `name`, of which no journal tells: its scene, and when it was made, as its item says."""
+    properties = item.get("properties")
+    stated = properties if isinstance(properties, Mapping) else {}
+    return SceneState(
+        str(stated.get("declouder:source") or name), "done", str(stated.get("created") or ""), product=name
+    )
 
 
 def _windows(ledger: Ledger, published: set[str], good: set[str]) -> Iterator[WindowState]:

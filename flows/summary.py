@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pipeline.journal import State
     from pipeline.runner import SceneOutcome
 
+_MUCH = 0.2
+"""Share of a product that may be made up without a word."""
 SHOWN = ("observed", "blended", "restored", "generated", "refused")
 """Provenance classes in tables; nodata is no share of a picture."""
 
@@ -29,7 +31,7 @@ class Figures:
     thumbnail: str = ""
     """Path or URL of the small picture, before and after."""
     remark: str = ""
-    """Why none of the other dates was used, where there were some."""
+    """What to know before it is used: much of it is made up, or none of the other dates was used, where there were some."""
     run_key: str = ""
     """64 hexadecimal digits."""
     times: StageTimes = field(default_factory=StageTimes)
@@ -126,13 +128,23 @@ def summarize(outcome: SceneOutcome, name: str) -> SceneSummary:
         dict(product.provenance),
         product.item["properties"].get("declouder:seam_score"),
         address(product.folder / thumbnail) if thumbnail else "",
-        _unused(product.item["properties"]),
+        "; ".join(filter(None, (_made_up(product.provenance), _unused(product.item["properties"])))),
         str(product.item["properties"].get("declouder:run_key", "")),
         StageTimes.of(product.item["properties"]),
     )
     return SceneSummary(
         outcome.scene, name, outcome.state, outcome.reason, outcome.seconds, address(product.path), figures
     )
+
+
+def _made_up(provenance: Mapping[str, float]) -> str:
+    """What to say where much of a product was seen on no date.
+
+    >>> _made_up({"observed": 0.6, "generated": 0.4}), _made_up({"observed": 0.9, "generated": 0.1})
+    ('40% of it was clear on no date and is made up: see provenance 4', '')
+    """
+    share = provenance.get("generated", 0.0)
+    return f"{share:.0%} of it was clear on no date and is made up: see provenance 4" if share > _MUCH else ""
 
 
 def _unused(properties: Mapping[str, Any]) -> str:

@@ -160,7 +160,10 @@ def test_full_disk_fails_the_scene_and_leaves_nothing_half_written(tmp_path: Pat
     assert len(published_items(output)) == 1
 
 
-def test_ctrl_c_stops_in_order_and_the_next_run_goes_on(area: Simulated, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_run_that_is_stopped_ends_in_order_and_the_next_one_goes_on(
+    stop: signal.Signals, area: Simulated, tmp_path: Path
+) -> None:
     output = tmp_path / "out"
     arguments = command(tuple(part for part in area_run(area, output) if part != "--quiet"))
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -170,7 +173,7 @@ def test_ctrl_c_stops_in_order_and_the_next_run_goes_on(area: Simulated, tmp_pat
         seen.append(line)
         if "restore" in line:
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "stopping" in err
@@ -225,3 +228,10 @@ sys.exit(main(sys.argv[1:]))
         assert ("Traceback" in ended.stderr) == debug
         if not debug:
             assert ended.stderr == ""
+
+
+def test_a_command_without_arguments_is_its_help(decloud: Decloud) -> None:
+    ended = decloud("run")
+    assert ended.status == 2
+    assert ended.err.startswith("Usage: decloud run")
+    assert "\n  --output DIR" in ended.err

@@ -15,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,11 @@ with atheris.instrument_imports(include=WATCHED) if MAIN else nullcontext():
     from pipeline.errors import PipelineError
     from pipeline.settings import parse_bytes
     from srgan.card import card_spec, read_card
+    from srgan.checkpoint import PACKAGED
     from srgan.errors import ModelError
     from srgan.settings import load_settings, parse_overrides
-
-from datetime import UTC, datetime
-
-from srgan.checkpoint import PACKAGED
-from tests.hostile.case import item
-from tests.hostile.metadata import safe
+    from tests.hostile.case import item
+    from tests.hostile.metadata import safe
 
 OURS = (CatalogError, PipelineError, ModelError)
 FOLDER = Path(tempfile.mkdtemp(prefix="decloud-fuzz-") if MAIN else "")
