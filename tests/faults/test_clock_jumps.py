@@ -11,13 +11,13 @@ import pytest
 
 from pipeline.simulation.simulate import Simulated
 from tests.faults.clocks import DAY
-from tests.faults.conftest import KILLS, SEED, Tell, words
+from tests.faults.conftest import SEED, Tell, examples, words
 from tests.faults.forked import Nursery
 from tests.faults.outputs import listed, pixels, stray, whole_products
 
 pytestmark = pytest.mark.timeout(1200)
 YEAR = 366 * DAY
-RUNS = max(2, KILLS // 60)
+RUNS = examples(3)
 JUMPS = {
     "a day back": (-DAY,),
     "a year ahead": (YEAR,),

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.simulation.simulate import Simulated
-from tests.faults.conftest import KILLS, SEED, Tell, words
+from tests.faults.conftest import SEED, Tell, examples, words
 from tests.faults.forked import Nursery
 from tests.faults.outputs import listed, pixels, stray, whole_products
 
 pytestmark = pytest.mark.timeout(1200)
-TIMES = max(3, KILLS // 15)
+TIMES = max(2, examples(13))
 
 
 @pytest.mark.parametrize("signals", [1, 2], ids=["once", "twice"])

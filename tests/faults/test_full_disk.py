@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.simulation.simulate import Simulated
 from tests.disks import small_disk
-from tests.faults.conftest import KILLS, SEED, Tell, words
+from tests.faults.conftest import SEED, Tell, examples, words
 from tests.faults.forked import Ended, Nursery
 from tests.faults.outputs import listed, pixels, stray, whole_products
 
@@ -97,7 +97,7 @@ def test_a_disk_that_is_full_at_any_moment(
     nursery: Nursery, tiny: Simulated, calm: tuple[Ended, Path], tmp_path: Path, tell: Tell
 ) -> None:
     moments = random.Random(f"{SEED} disk")  # noqa: S311
-    times, failed = max(3, KILLS // 12), 0
+    times, failed = max(2, examples(16)), 0
     for number in range(times):
         event = moments.randint(1, calm[0].events)
         with small_disk(tmp_path / f"disk-{number}", "24m") as disk:

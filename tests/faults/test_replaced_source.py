@@ -17,11 +17,11 @@ import pytest
 import rasterio
 
 from pipeline.simulation.simulate import Simulated
-from tests.faults.conftest import KILLS, SEED, Tell, words
+from tests.faults.conftest import SEED, Tell, examples, words
 from tests.faults.forked import Nursery
 from tests.faults.outputs import pixels, whole_products
 
-TRIES = max(2, KILLS // 25)
+TRIES = examples(8)
 # Of the two other dates it is the one that is taken.
 SCENE, REFERENCE = "S2B_33UWP_20230713_0_L2A", "S2A_33UWP_20230708_0_L2A"
 pytestmark = pytest.mark.timeout(1200)

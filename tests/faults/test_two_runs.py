@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.simulation.simulate import Simulated
-from tests.faults.conftest import KILLS, Tell, words
+from tests.faults.conftest import Tell, examples, words
 from tests.faults.forked import Ended, Nursery
 from tests.faults.outputs import listed, pixels, stray, whole_products
 
 pytestmark = pytest.mark.timeout(1200)
 FIRST, SECOND, BOTH = "2023-07-08/2023-07-08", "2023-07-13/2023-07-13", "2023-07-08/2023-07-13"
-ROUNDS = max(2, KILLS // 30)
+ROUNDS = examples(6)
 
 
 def command(area: Simulated, output: Path, dates: str, *more: object, command: str = "run") -> tuple[object, ...]:
