@@ -100,6 +100,7 @@ def _notes(folder: Path, found: Survey) -> RunNotes:
     from flows.request import AreaRequest
     from flows.state import state_of
     from pipeline.errors import PipelineError
+    from pipeline.folders import RUNS
     from pipeline.runentry import SceneLine
     from pipeline.runpage import RunNotes
 
@@ -108,7 +109,7 @@ def _notes(folder: Path, found: Survey) -> RunNotes:
         SceneLine(one.scene, one.state, one.time, one.reason, one.product)
         for one in state.scenes
         # A folder that no journal tells of and that is no product of ours is none of our scenes.
-        if one.time or one.product not in found.strange
+        if one.run or one.product not in found.strange
     )
     problems = [
         f"Window {window.window} of backfill {backfill.id}: {window.state}. {window.reason}".strip()
@@ -118,7 +119,10 @@ def _notes(folder: Path, found: Survey) -> RunNotes:
     ]
     facts: dict[str, str] = {}
     area = None
-    runs = sorted({scene.run for scene in state.scenes if scene.run})
+    # A run that only found everything done is in no scene's last line once another one was there.
+    runs = sorted(
+        {scene.run for scene in state.scenes if scene.run} | {path.stem for path in (folder / RUNS).glob("*.json")}
+    )
     for run in runs[-1:]:
         try:
             request = read_record(folder, run).request

@@ -62,7 +62,7 @@ def glance(entries: Sequence[RunEntry], found: Survey, problems: Sequence[str]) 
         ),
         (
             MISSING if worst is None else f"{worst[0]:.2f}",
-            "highest seam score" + ("" if worst is None else f" ({escape(worst[1])})"),
+            "highest seam score, of tiles, not of dates" + ("" if worst is None else f" ({escape(worst[1])})"),
         ),
         (
             seconds(sum(spent)) if spent else MISSING,

@@ -189,3 +189,18 @@ def test_planned_scenes_of_a_run_that_goes_on_are_left_to_it(tmp_path: Path) -> 
     assert read_state(tmp_path).retried == {journal.run: ("a", "b")}
     journal.write("a", "running")
     assert read_state(tmp_path).retried == {}
+
+
+def test_a_further_product_of_a_scene_is_no_further_scene(scene: MadeScene, tmp_path: Path, decloud: Decloud) -> None:
+    output = tmp_path / "out"
+    for more in ((), ("--format", "zarr"), ()):
+        assert decloud(*scene.arguments(output, "--quiet", *more)).status == 0
+    told = decloud("status", output)
+    assert told.status == 0
+    assert "1 scene: 1 unchanged, 1 further product" in told.out
+    entries = decloud("status", output, "--json").document["scenes"]
+    assert len({entry["scene"] for entry in entries}) == 1
+    assert len({entry["product"] for entry in entries}) == 2
+    assert all(entry["time"] for entry in entries)
+    # All three runs are counted, though two of them have no scene's last word.
+    assert "3, the last" in (output / "report.html").read_text(encoding="utf-8")
