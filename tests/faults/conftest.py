@@ -56,6 +56,19 @@ def nursery(tiny: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made.close()
 
 
+def with_reference(area: Simulated, output: Path, *more: object) -> tuple[object, ...]:
+    """`words`, with one other date."""
+    return words(area, output, "--references", "1", *more)
+
+
+@pytest.fixture(scope="module")
+def calm(nursery: Nursery, tiny: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `with_reference` makes undisturbed; read only."""
+    output = tmp_path_factory.mktemp("calm") / "out"
+    assert nursery.run(*with_reference(tiny, output), output=output).status == 0
+    return output
+
+
 @pytest.fixture
 def tell(record_property: Callable[[str, object], None]) -> Tell:
     """Says a line at the end of all tests, wherever this one runs."""

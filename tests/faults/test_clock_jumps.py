@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.simulation.simulate import Simulated
 from tests.faults.clocks import DAY
-from tests.faults.conftest import SEED, Tell, examples, words
+from tests.faults.conftest import SEED, Tell, examples, with_reference
 from tests.faults.forked import Nursery
 from tests.faults.outputs import listed, pixels, stray, whole_products
 
@@ -26,17 +26,6 @@ JUMPS = {
 }
 
 
-def command(area: Simulated, output: Path, *more: object) -> tuple[object, ...]:
-    return words(area, output, "--references", "1", *more)
-
-
-@pytest.fixture(scope="module")
-def calm(nursery: Nursery, tiny: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("calm") / "out"
-    assert nursery.run(*command(tiny, output), output=output).status == 0
-    return output
-
-
 @pytest.mark.parametrize("name", JUMPS)
 def test_a_clock_that_jumps_during_the_run(
     name: str, nursery: Nursery, tiny: Simulated, calm: Path, tmp_path: Path, tell: Tell
@@ -46,7 +35,9 @@ def test_a_clock_that_jumps_during_the_run(
         output = tmp_path / str(number)
         # The first jump is between the beginning of the scene and its end; there are some thirty questions for the time in a run.
         asked = sorted(moments.sample(range(4, 16), len(JUMPS[name])))
-        ended = nursery.run(*command(tiny, output), output=output, jumps=tuple(zip(asked, JUMPS[name], strict=True)))
+        ended = nursery.run(
+            *with_reference(tiny, output), output=output, jumps=tuple(zip(asked, JUMPS[name], strict=True))
+        )
         assert ended.status == 0, ended.err
         assert pixels(whole_products(output)) == pixels(whole_products(calm))
         assert stray(output, listed(calm)) == set()
@@ -61,12 +52,12 @@ def test_a_run_under_a_wrong_clock_and_one_under_the_right_one(
 ) -> None:
     """What was killed under a clock that was ahead is not still interrupted a year long once it is done."""
     output = tmp_path / "out"
-    killed = nursery.begin(*command(tiny, output), output=output, jumps=((1, by),), at=r"^open \S+/product/")
+    killed = nursery.begin(*with_reference(tiny, output), output=output, jumps=((1, by),), at=r"^open \S+/product/")
     assert killed.paused()
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.end().status == -signal.SIGKILL
     assert nursery.run("status", output, output=output).status == 1
-    assert nursery.run(*command(tiny, output), output=output).status == 0
+    assert nursery.run(*with_reference(tiny, output), output=output).status == 0
     assert pixels(whole_products(output)) == pixels(whole_products(calm))
     status = nursery.run("status", output, output=output)
     assert status.status == 0, status.out

@@ -15,23 +15,12 @@ import pytest
 
 from pipeline.simulation.simulate import Simulated
 from tests.conftest import ROOT
-from tests.faults.conftest import KILLS, SEED, Tell, words
+from tests.faults.conftest import KILLS, SEED, Tell, with_reference
 from tests.faults.forked import Begun, Nursery
 from tests.faults.outputs import listed, pixels, stray, whole_products
 
 pytestmark = pytest.mark.timeout(1800)
 TIMES = max(2, KILLS // 25)
-
-
-def command(area: Simulated, output: Path, *more: object) -> tuple[object, ...]:
-    return words(area, output, "--references", "1", *more)
-
-
-@pytest.fixture(scope="module")
-def calm(nursery: Nursery, tiny: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("calm") / "out"
-    assert nursery.run(*command(tiny, output), output=output).status == 0
-    return output
 
 
 def resumed(nursery: Nursery, area: Simulated, output: Path, calm: Path) -> None:
@@ -41,7 +30,7 @@ def resumed(nursery: Nursery, area: Simulated, output: Path, calm: Path) -> None
     told = nursery.run("status", output, output=output)
     # Killed after the product was there and before its journal says so, it is not known as done.
     assert told.status in ((0, 1) if there else (1, 2)), told.out
-    again = nursery.run(*command(area, output), output=output)
+    again = nursery.run(*with_reference(area, output), output=output)
     assert again.status == 0, again.err
     assert pixels(whole_products(output)) == pixels(whole_products(calm))
     assert stray(output, listed(calm)) == set()
@@ -53,7 +42,7 @@ def test_a_process_of_its_own(nursery: Nursery, tiny: Simulated, calm: Path, tmp
 
     def begun(output: Path) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows", *map(str, command(tiny, output))],
+            [sys.executable, "-m", "flows", *map(str, with_reference(tiny, output))],
             cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         # It takes a second to start: from its first trace on the moments are counted.
@@ -112,7 +101,7 @@ def test_the_dask_worker(nursery: Nursery, tiny: Simulated, calm: Path, tmp_path
     for number in range(TIMES):
         output, at_work = tmp_path / str(number), number % 2 == 1
         how = {"at": r"^open \S+/blocks/\S+\.tmp w"} if at_work else {}
-        begun = nursery.begin(*command(tiny, output, "--dask", "local:1"), output=output, **how)
+        begun = nursery.begin(*with_reference(tiny, output, "--dask", "local:1"), output=output, **how)
         if at_work:
             assert begun.paused()
         kills += killed_worker(begun, 0 if at_work else moments.uniform(0, 2))
@@ -136,7 +125,7 @@ def test_a_run_with_a_dask_worker(nursery: Nursery, tiny: Simulated, calm: Path,
         output = tmp_path / str(number)
         # The first while its worker has parts of blocks.
         how = {"at": r"^open \S+/blocks/\S+\.tmp w"} if number == 0 else {}
-        begun = nursery.begin(*command(tiny, output, "--dask", "local:1"), output=output, **how)
+        begun = nursery.begin(*with_reference(tiny, output, "--dask", "local:1"), output=output, **how)
         if how:
             assert begun.paused()
         while not begun.over and not (output / "runs").exists():

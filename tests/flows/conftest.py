@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
+import pty
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +89,20 @@ class Ended:
 
 
 Decloud = Callable[..., Ended]
+
+
+def on_a_terminal(command: Sequence[str]) -> str:
+    """What a command, which has to end well, writes to standard error where that is a terminal."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how the end of a terminal is told
+            while piece := os.read(ours, 65536):
+                shown += piece
+        assert process.wait() == 0
+    os.close(ours)
+    return shown.decode()
 
 
 @pytest.fixture

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import pty
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +14,7 @@ import rasterio
 from catalogs.query import Query
 from catalogs.search import search
 from pipeline.simulation.simulate import Simulated
-from tests.flows.conftest import BANDS, Decloud, MadeScene, area_run
+from tests.flows.conftest import BANDS, Decloud, MadeScene, area_run, on_a_terminal
 
 
 def test_a_users_files_become_a_product_and_the_second_run_does_nothing(
@@ -214,17 +210,8 @@ def test_zarr_holds_the_same_pixels(area: Simulated, tmp_path: Path, decloud: De
 
 
 def test_a_terminal_gets_a_bar_that_leaves_nothing_but_the_results(scene: MadeScene, tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
     arguments = [sys.executable, "-m", "flows", *(str(argument) for argument in scene.arguments(tmp_path / "out"))]
-    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=theirs) as process:
-        os.close(theirs)
-        shown = b""
-        with contextlib.suppress(OSError):  # how the end of a terminal is told
-            while piece := os.read(ours, 65536):
-                shown += piece
-        assert process.wait() == 0
-    os.close(ours)
-    text = shown.decode()
+    text = on_a_terminal(arguments)
     assert "scenes" in text
     assert "restore" in text
     assert "4 tiles" in text

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
-import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +15,7 @@ import torch
 from flows.warned import MOST, OneLineWarnings
 from srgan.checkpoint import save_checkpoint
 from srgan.spec import ModelSpec
-from tests.flows.conftest import MadeScene
+from tests.flows.conftest import MadeScene, on_a_terminal
 from tests.srgan.made import lively
 
 # bf16 is there, and never near enough: this machine may have it or not.
@@ -51,16 +48,7 @@ def test_a_run_that_is_slower_than_asked_says_so_and_json_stays_json(command: li
 
 
 def test_a_bar_keeps_the_warning_on_a_line_of_its_own(command: list[str]) -> None:
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs) as process:
-        os.close(theirs)
-        shown = b""
-        with contextlib.suppress(OSError):  # how the end of a terminal is told
-            while piece := os.read(ours, 65536):
-                shown += piece
-        assert process.wait() == 0
-    os.close(ours)
-    text = shown.decode().replace("\x1b[2K", "\n")
+    text = on_a_terminal(command).replace("\x1b[2K", "\n")
     lines = [line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").splitlines()]
     begun = [line for line in lines if line.startswith("warning: ")]
     assert len(begun) == 1, text
