@@ -176,8 +176,9 @@ DUMP = """
 import http.server, json, os, pathlib, sys, time
 kind, folder = sys.argv[1], pathlib.Path(os.environ["DUMPS"])
 name = "server" if kind == "server" else sys.argv[sys.argv.index("--pool") + 1]
-(folder / "part").write_text(json.dumps(dict(os.environ)))
-(folder / "part").rename(folder / f"{name}.json")
+part = folder / f"{name}.part"  # Both workers write at once: a name of their own each.
+part.write_text(json.dumps(dict(os.environ)))
+part.rename(folder / f"{name}.json")
 class Well(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
