@@ -85,10 +85,10 @@ def _directly(request: BackfillRequest, *, quiet: bool) -> BackfillSummary:
     from flows.backfilling import run_windows
     from flows.ledger import in_ledger
     from flows.run import run_directly
-    from pipeline.runner import one_cluster
+    from pipeline.runner import several_scenes
 
     tell = (lambda _: None) if quiet else _say
-    with one_cluster(request.resources.resources(), tell):
+    with several_scenes(request.resources.resources(), tell):
         return run_windows(
             request,
             lambda window: in_ledger(window, lambda: run_directly(window, quiet=quiet)),

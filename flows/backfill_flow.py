@@ -30,7 +30,7 @@ from flows.run_names import backfill_run_name, scheduled_start
 from flows.run_tags import request_tags, tag_run
 from flows.scene_log import Log
 from pipeline.errors import InvalidSettings, PipelineError
-from pipeline.runner import one_cluster
+from pipeline.runner import several_scenes
 from srgan.errors import ModelError
 
 _OWN_URL = (
@@ -67,7 +67,7 @@ def backfill(request: BackfillRequest) -> BackfillSummary:
     tag_run(logger, *request_tags(request), f"backfill:{request.id}")
     runner = _runner(request, logger)
     here = not isinstance(runner, DeployedWindows)
-    with cancellable(), one_cluster(request.resources.resources(), logger.info) if here else nullcontext():
+    with cancellable(), several_scenes(request.resources.resources(), logger.info) if here else nullcontext():
         summary = _windows(request.at(moment), runner, moment, logger)
         if any(line.scenes for line in summary.windows):
             publish_page(request.output, logger)

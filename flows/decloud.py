@@ -33,7 +33,7 @@ from flows.selection import Selection, select
 from flows.summary import RunSummary, SceneSummary
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.runner import one_cluster
+from pipeline.runner import several_scenes
 from srgan.errors import ModelError
 
 
@@ -160,7 +160,7 @@ def decloud_all(request: AreaRequest | SceneRequest) -> RunSummary:
         logger.warning(line)
     for line in selection.remarks:
         logger.info(line)
-    with one_cluster(request.resources.resources(), logger.info):
+    with several_scenes(request.resources.resources(), logger.info):
         counting = Counting(logger)
         summary = run_all(
             request, selection, counting, lambda work, progress: counting.counted(_in_task(work, progress))

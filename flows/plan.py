@@ -69,10 +69,10 @@ def _plans(request: AreaRequest | SceneRequest, selection: Selection, *, quiet: 
     from flows.selection import label
     from flows.watch import watcher
     from pipeline.plan import plan_scene
-    from pipeline.runner import one_cluster
+    from pipeline.runner import several_scenes
 
     plans = []
-    with one_cluster(request.resources.resources()), watcher(quiet=quiet) as told:
+    with several_scenes(request.resources.resources()), watcher(quiet=quiet) as told:
         for number, item in enumerate(selection.items, 1):
             check()
             told.scene(number, len(selection.items), label(item))("masks, other dates, pace", 0, 1)

@@ -60,10 +60,10 @@ def run_directly(request: AreaRequest | SceneRequest, *, quiet: bool = False) ->
     """Find the scenes of a request and decloud them in this process."""
     from flows.execution import run_all
     from flows.selection import select
-    from pipeline.runner import one_cluster
+    from pipeline.runner import several_scenes
 
     # A scheduler that does not answer is told before the catalogue is searched.
-    with one_cluster(request.resources.resources(), _unsaid if quiet else _note):
+    with several_scenes(request.resources.resources(), _unsaid if quiet else _note):
         selection = select(request)
         tell_selection(selection, quiet=quiet)
         if sys.stderr.isatty() and not quiet and selection.items:

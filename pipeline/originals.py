@@ -34,9 +34,7 @@ class Originals:
 
         Those on another machine are not looked at. Raises what `key` raises.
         """
-        assets = (asset for one in (item, *candidates) for asset in (*one.bands.values(), *filter(None, [one.scl])))
-        files = {path for href in (*(asset.href for asset in assets), settings.mask) for path in _local(href)}
-        self._seen = {path: _identity(path) for path in sorted(files)}
+        self._seen = identities((item, *candidates), settings.mask)
         self._key_now = key
         self._lock = threading.Lock()
         self._next = 0.0
@@ -96,6 +94,13 @@ class Originals:
             return self._key_now() == self.key
         except PipelineError:
             return False
+
+
+def identities(items: Iterable[SceneItem], mask: str) -> dict[Path, Identity | None]:
+    """Size, time of modification and inode of the files of this machine that hold the items' bands, and of a mask's; None where it is not there."""
+    assets = (asset for one in items for asset in (*one.bands.values(), *filter(None, [one.scl])))
+    files = {path for href in (*(asset.href for asset in assets), mask) for path in _local(href)}
+    return {path: _identity(path) for path in sorted(files)}
 
 
 def _replaced(path: Path) -> ReadFailed:

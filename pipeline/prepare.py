@@ -15,8 +15,9 @@ from pipeline.alpha import feather_pixels
 from pipeline.area import inside_area
 from pipeline.block import SceneJob
 from pipeline.clock import Clock
-from pipeline.cloudmask import CloudMask, make_cloud_mask
+from pipeline.cloudmask import CloudMask
 from pipeline.errors import InvalidScene, InvalidSettings, SceneRefused
+from pipeline.known_masks import mask_of
 from pipeline.radiometry import check_radiometry
 from pipeline.references import Reference, select_references
 from pipeline.scene import Scene
@@ -72,7 +73,7 @@ def prepare(
     clock = clock or Clock()
     with clock.stage("mask", told=True):
         check_radiometry(scene)
-        mask = make_cloud_mask(scene, settings.mask, settings.grow, threads=threads)
+        mask = mask_of(scene, settings.mask, settings.grow, threads=threads)
     target = np.empty(scene.shape, np.bool_)
     for start in range(0, scene.shape[0], _ROWS):
         rows = slice(start, min(start + _ROWS, scene.shape[0]))

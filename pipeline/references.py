@@ -19,10 +19,11 @@ from catalogs.item import SceneItem
 from pipeline.ahead import in_order
 from pipeline.candidates import days_between, may_serve
 from pipeline.classes import CLEAR, SNOW, SceneClassification, is_cloudy
-from pipeline.cloudmask import BLOCK, CloudMask, make_cloud_mask
+from pipeline.cloudmask import BLOCK, CloudMask
 from pipeline.errors import InvalidSettings, PipelineError, ReadFailed
 from pipeline.growth import GROW, dilate, effective_radius
 from pipeline.harmonise import Harmonisation, harmonisation
+from pipeline.known_masks import mask_of
 from pipeline.radiometry import check_radiometry
 from pipeline.reader import step_for
 from pipeline.scene import Scene, open_scene
@@ -156,14 +157,14 @@ class _Candidate:
                 clear = _clear_thinned(other, step, grow_m)
                 cloudy = is_cloudy(mask.classes[step // 2 :: step, step // 2 :: step])
                 return cls(other, _share(cloudy, clear), None)
-            full = make_cloud_mask(other, method, grow_m)
+            full = mask_of(other, method, grow_m)
             return cls(other, _share(is_cloudy(mask.classes), _clear(full.classes)), full)
         except BaseException:
             other.close()
             raise
 
     def reference(self, scene: Scene, mask: CloudMask, method: str, grow_m: float) -> Reference:
-        own = self.mask or make_cloud_mask(self.scene, method, grow_m)
+        own = self.mask or mask_of(self.scene, method, grow_m)
         days = days_between(scene.item, self.scene.item)
         return Reference(self.scene, own, days, harmonise(scene, mask, self.scene, own, days), self.share)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from pipeline.abandoned import remove_abandoned
 from pipeline.engine import decloud_scene
 from pipeline.errors import InUse, PipelineError
 from pipeline.journal import GOOD, Journal, State
+from pipeline.known_masks import masks_kept
 from pipeline.output import find_product
 from pipeline.product import Product
 from pipeline.progress import Progress, silent
@@ -79,13 +80,13 @@ def run_scenes(
 ) -> RunReport:
     """Decloud scenes in the order given; see `decloud_scene` for the parameters.
 
-    on_outcome: called after each scene. Raises WriteFailed where even the journal cannot be written, and as `one_cluster` does.
+    on_outcome: called after each scene. Raises WriteFailed where even the journal cannot be written, and as `several_scenes` does.
     """
     journal = Journal(output)
     for item in items:
         journal.write(item.id, "planned")
     outcomes = []
-    with one_cluster(resources or Resources()):
+    with several_scenes(resources or Resources()):
         for item in items:
             outcome = run_scene(
                 item, output, settings, journal=journal, candidates=candidates, area=area, resources=resources,
@@ -98,21 +99,25 @@ def run_scenes(
     return RunReport(journal.run, tuple(outcomes))
 
 
-def one_cluster(
+@contextmanager
+def several_scenes(
     resources: Resources,
     tell: Callable[[str], None] = lambda line: None,  # noqa: ARG005
-) -> AbstractContextManager[object]:
-    """Around several scenes: they share one cluster, where `resources.dask` names one, and it ends with them.
+) -> Iterator[None]:
+    """Around several scenes: what one has found out of its dates the others use, and they share one cluster, where `resources.dask` names one.
 
     tell: told the link of the cluster's dashboard. Raises ClusterFailed where there is no scheduler, InvalidSettings where a worker
     would compute other bits.
     """
-    if not resources.dask:
-        return nullcontext()
-    # Only who asks for a cluster pays for the import.
-    from pipeline.cluster import connected
+    with masks_kept():
+        if not resources.dask:
+            yield
+            return
+        # Only who asks for a cluster pays for the import.
+        from pipeline.cluster import connected
 
-    return connected(resources, tell)
+        with connected(resources, tell):
+            yield
 
 
 def run_scene(

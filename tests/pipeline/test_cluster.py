@@ -27,7 +27,7 @@ from pipeline.engine import decloud_scene
 from pipeline.errors import ClusterFailed, InvalidSettings
 from pipeline.inference import TileInput
 from pipeline.product import Product
-from pipeline.runner import one_cluster, run_scenes
+from pipeline.runner import several_scenes, run_scenes
 from pipeline.settings import Resources
 
 from .clusters import PATIENCE, alive, mirrored, processes, small_checkpoint, waited
@@ -111,7 +111,7 @@ def test_two_processes_give_the_products_of_one(items, settings, alone, tmp_path
     before = child_processes()
     told = []
     resources = Resources(block=BLOCK, dask="local:2", device="cpu")
-    with one_cluster(resources, told.append):
+    with several_scenes(resources, told.append):
         assert not told, "processes start when a scene needs them"
         first = decloud_scene(items[0], tmp_path, settings, candidates=items, resources=resources)
         workers = child_processes() - before
@@ -136,7 +136,7 @@ def test_real_workers_get_the_weights_once_each(
     # The same file under a path that the workers, which run in folders of their own, do not have.
     monkeypatch.chdir(checkpoint.parent)
     there = settings.model_copy(update={"checkpoint": f"/proc/self/cwd/{checkpoint.name}"})
-    with caplog.at_level(logging.INFO, "pipeline.cluster"), one_cluster(Resources(dask=pair.address, device="cpu")):
+    with caplog.at_level(logging.INFO, "pipeline.cluster"), several_scenes(Resources(dask=pair.address, device="cpu")):
         first = decloud(items, tmp_path / "a", there, pair.address)
         sent = [record.args[1] for record in caplog.records if record.msg.startswith("checkpoint")]
         second = decloud(items, tmp_path / "b", there, pair.address)
@@ -302,7 +302,7 @@ def test_a_scheduler_that_is_not_there_is_told_quickly(monkeypatch):
     start = time.monotonic()
     with (
         pytest.raises(ClusterFailed, match=f"--dask {address}: no scheduler answers within 2 s; start one") as caught,
-        one_cluster(Resources(dask=address)),
+        several_scenes(Resources(dask=address)),
     ):
         pass
     assert "\n" not in str(caught.value)
@@ -344,7 +344,7 @@ import signal, sys, time
 from pathlib import Path
 from flows import interrupts
 from pipeline.engine import decloud_scene
-from pipeline.runner import one_cluster
+from pipeline.runner import several_scenes
 from pipeline.settings import DecloudSettings, Resources
 from tests.pipeline.test_engine import scene
 
@@ -362,7 +362,7 @@ if __name__ == "__main__":
     root, settings = Path(sys.argv[1]), DecloudSettings.model_validate_json(sys.argv[2])
     item = scene(root / "scene", 240)
     resources = Resources(block=60, dask="local:2", device="cpu")
-    with one_cluster(resources):
+    with several_scenes(resources):
         decloud_scene(item, root / "out", settings, resources=resources, progress=interrupts.checked(slow))
 """
 
