@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,26 +25,54 @@ from srgan.errors import InvalidCheckpoint, InvalidSettings, InvalidStore, Model
 from srgan.loader import spare_processes
 from srgan.lock import alone
 from srgan.losses import SupervisedLosses
+from srgan.margin import measure_margin
 from srgan.settings import TrainSettings, load_settings
 from srgan.state import Material, TrainState
 from srgan.steps import Stepper, clear_images, gan_weight, other_triple, rate_at
 from srgan.store import ChipStore
-from srgan.trainer import Progress, train
+from srgan.trainer import Progress, TrainResult, main, train
 from tests.srgan.made import write_store
 
 torch.set_num_threads(1)
 SMALL = {
     "widths": [8, 8, 12, 12], "depths": [1, 1, 1, 1], "discriminator_width": 8, "batch": 1, "real_batch": 1, "crop": 64,
-    "epochs": 2, "epoch_steps": 2, "warmup": 1, "rate": 1e-3, "validation_samples": 2, "margin_samples": 1, "shares_every": 3,
+    "epochs": 2, "epoch_steps": 4, "warmup": 1, "rate": 1e-3, "validation_samples": 2, "margin_samples": 1, "shares_every": 3,
     "gan_start": 0.2, "gan_ramp": 0.2, "skies": {"haze": 1, "broken": 1}, "whole_bands": False,
 }  # fmt: skip
 SETTINGS = load_settings("tiny", SMALL)
+STEPS = 8
 CPU = torch.device("cpu")
+
+MARGIN_TILE = 64
+"""Edge of the tiles on which margins are measured here, pixels, instead of 256: how they are measured is for test_margin.py."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_margin_scenes() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("srgan.trainer.measure_margin", partial(measure_margin, tile=MARGIN_TILE))
+        yield
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> ChipStore:
     return ChipStore(write_store(tmp_path_factory.mktemp("store")))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run from its beginning to its end, in this process."""
+
+    folder: Path
+    result: TrainResult
+    told: list[Progress]
+
+
+@pytest.fixture(scope="module")
+def whole(store, tmp_path_factory) -> Whole:
+    """`SETTINGS`, undisturbed; read only."""
+    folder, told = tmp_path_factory.mktemp("whole"), list[Progress]()
+    return Whole(folder, train(store, folder, SETTINGS, report=told.append), told)
 
 
 def changed(**values) -> TrainSettings:
@@ -57,29 +88,42 @@ def equal_files(first: Path, second: Path) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def command(store: ChipStore, output: Path, *more: str) -> list[str]:
+PROGRAM = f"""
+import os, signal
+from functools import partial
+from srgan import trainer
+from srgan.steps import Stepper
+
+def update(stepper, batch, update=Stepper.update):
+    terms = update(stepper, batch)
+    if stepper.state.step == int(os.environ.get("KILLED_IN_STEP", 0)) - 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return terms
+
+Stepper.update = update
+trainer.measure_margin = partial(trainer.measure_margin, tile={MARGIN_TILE})
+trainer.main()
+"""
+"""`python -m srgan.trainer`, but for where margins are measured, and for a kill in the midst of a step."""
+
+
+def options(store: ChipStore, output: Path, *more: str) -> list[str]:
     pairs = [f"--set={name}={json.dumps(value)}" for name, value in SMALL.items()]
-    run = [
-        sys.executable,
-        "-m",
-        "srgan.trainer",
-        "--store",
-        str(store.folder),
-        "--output",
-        str(output),
-        "--preset",
-        "tiny",
-    ]
-    return [*run, "--threads", "1", *pairs, *more]
+    run = ["--store", str(store.folder), "--output", str(output), "--preset", "tiny", "--threads", "1"]
+    return [*run, *pairs, *more]
 
 
-def test_a_run_leaves_what_it_promises(tmp_path, store):
-    told: list[Progress] = []
-    result = train(store, tmp_path, SETTINGS, report=told.append)
-    assert (result.step, result.interrupted) == (4, False)
-    assert [progress.step for progress in told] == [1, 2, 3, 4]
-    assert [progress.epoch for progress in told] == [1, 1, 2, 2]
-    assert [progress.validation is not None for progress in told] == [False, True, False, True]
+def command(store: ChipStore, output: Path, *more: str) -> list[str]:
+    return [sys.executable, "-c", PROGRAM, *options(store, output, *more)]
+
+
+def test_a_run_leaves_what_it_promises(whole):
+    folder, result, told = whole.folder, whole.result, whole.told
+    assert (result.step, result.interrupted) == (STEPS, False)
+    assert [progress.step for progress in told] == list(range(1, STEPS + 1))
+    assert [progress.epoch for progress in told] == [1] * (STEPS // 2) + [2] * (STEPS // 2)
+    ends = [progress.step for progress in told if progress.validation is not None]
+    assert ends == [STEPS // 2, STEPS]
     assert all(0 <= progress.wait_share <= 1 and progress.rate > 0 for progress in told)
     assert told[-1].seconds_left == 0
     assert {"reconstruction", "structural", "gradient_consistency", "adversarial", "discriminator"} <= told[
@@ -99,7 +143,7 @@ def test_a_run_leaves_what_it_promises(tmp_path, store):
         "first_rmse_cloudy",
     } <= result.scores.keys()
 
-    best = load_checkpoint(tmp_path / "best.safetensors")
+    best = load_checkpoint(folder / "best.safetensors")
     assert best.card["training"]["split_hash"] == "made"
     assert best.card["training"]["settings"]["model"] == "tiny"
     assert best.spec.margin % best.spec.grid == 0
@@ -107,29 +151,28 @@ def test_a_run_leaves_what_it_promises(tmp_path, store):
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     assert {"validation/rmse_cloudy", "share/reconstruction", "train/norm", "train/rate"} <= set(
         events.Tags()["scalars"]
     )
-    assert [event.step for event in events.Images("validation")] == [0, 2, 4]
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "validation/psnr" in line] == [0, 2, 4]
+    assert [event.step for event in events.Images("validation")] == [0, *ends]
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation/psnr" in line] == [0, *ends]
 
 
-def test_stopping_and_resuming_gives_the_same_bits(tmp_path, store):
-    train(store, tmp_path / "whole", SETTINGS)
-    asked = iter([False, False, False, True])
-    stopped = train(store, tmp_path / "parts", SETTINGS, stop=lambda: next(asked))
-    assert (stopped.step, stopped.interrupted) == (3, True)
-    assert train(store, tmp_path / "parts", SETTINGS, resume=True).step == 4
-    assert equal_files(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
-    assert (tmp_path / "whole" / "best.json").read_bytes() == (tmp_path / "parts" / "best.json").read_bytes()
-    assert shown(tmp_path / "parts") == shown(tmp_path / "whole")
+def test_stopping_and_resuming_gives_the_same_bits(tmp_path, store, whole):
+    asked = iter([False] * 5 + [True])
+    stopped = train(store, tmp_path, SETTINGS, stop=lambda: next(asked))
+    assert (stopped.step, stopped.interrupted) == (5, True)
+    assert train(store, tmp_path, SETTINGS, resume=True).step == STEPS
+    assert equal_files(whole.folder / "last.safetensors", tmp_path / "last.safetensors")
+    assert (whole.folder / "best.json").read_bytes() == (tmp_path / "best.json").read_bytes()
+    assert shown(tmp_path) == shown(whole.folder)
     # Finished: nothing is left to do, and nothing changes.
-    again = train(store, tmp_path / "parts", SETTINGS, resume=True)
-    assert (again.step, again.interrupted) == (4, False)
-    assert equal_files(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
+    again = train(store, tmp_path, SETTINGS, resume=True)
+    assert (again.step, again.interrupted) == (STEPS, False)
+    assert equal_files(whole.folder / "last.safetensors", tmp_path / "last.safetensors")
 
 
 def shown(run: Path) -> dict[str, list[int]]:
@@ -141,22 +184,22 @@ def shown(run: Path) -> dict[str, list[int]]:
 
 
 @pytest.mark.slow
-def test_forty_steps_and_twenty_killed_and_twenty_give_the_same_bits(tmp_path, store):
-    longer = ("--set=epochs=2", "--set=epoch_steps=20")
-    subprocess.run(command(store, tmp_path / "whole", *longer), check=True, capture_output=True, timeout=200)
-    with subprocess.Popen(command(store, tmp_path / "parts", *longer), stderr=subprocess.DEVNULL) as run:
-        last, deadline = tmp_path / "parts" / "last.safetensors", time.monotonic() + 150
-        while not (last.is_file() and state_step(last) == 20) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.2)  # a step or two beyond the save, so that something is lost
-        run.kill()
-    assert run.returncode == -signal.SIGKILL
-    assert state_step(last) == 20
-    resumed = command(store, tmp_path / "parts", *longer, "--resume", "--workers", "1")
-    subprocess.run(resumed, check=True, capture_output=True, timeout=200)
-    assert state_step(last) == 40
-    assert equal_files(tmp_path / "whole" / "last.safetensors", last)
-    assert equal_files(tmp_path / "whole" / "best.safetensors", tmp_path / "parts" / "best.safetensors")
+def test_a_run_killed_after_half_its_steps_and_resumed_gives_the_same_bits(tmp_path, store, whole, monkeypatch):
+    last = tmp_path / "last.safetensors"
+    # A step and the weights of the next one are lost.
+    killed = os.environ | {"KILLED_IN_STEP": str(STEPS // 2 + 2)}
+    run = subprocess.run(command(store, tmp_path), check=False, capture_output=True, timeout=200, env=killed)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert state_step(last) == STEPS // 2
+    monkeypatch.setattr(sys, "argv", ["trainer", *options(store, tmp_path, "--resume", "--workers", "1")])
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        main()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert state_step(last) == STEPS
+    assert equal_files(whole.folder / "last.safetensors", last)
+    assert equal_files(whole.folder / "best.safetensors", tmp_path / "best.safetensors")
 
 
 def state_step(file: Path) -> int:
@@ -168,7 +211,9 @@ def state_step(file: Path) -> int:
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, store):
     with subprocess.Popen(
-        command(store, tmp_path, "--set=epochs=500", "--workers", "1"), stderr=subprocess.PIPE, text=True
+        command(store, tmp_path, "--set=epochs=500", "--set=epoch_steps=2", "--workers", "1"),
+        stderr=subprocess.PIPE,
+        text=True,
     ) as run:
         assert run.stderr is not None
         for line in run.stderr:
@@ -184,17 +229,14 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, store):
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path, store):
-    settings = (
-        "--set=real_batch=0",
-        "--set=losses.adversarial=0",
-        "--set=losses.structural=0",
-        "--set=losses.uncertainty=0",
-        "--set=hold_guess=false",
-    )
-    single = command(store, tmp_path / "one", *settings, "--set=batch=2", "--set=whole_bands=true")
-    subprocess.run(single, check=True, capture_output=True, timeout=100)
-    both = command(store, tmp_path / "two", *settings, "--set=batch=1", "--set=whole_bands=true", "--device", "cpu")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *both[1:]]
+    values = {"real_batch": 0, "hold_guess": False, "whole_bands": True, "epochs": 1}
+    losses = {"losses.adversarial": 0, "losses.structural": 0, "losses.uncertainty": 0}
+    train(store, tmp_path / "one", load_settings("tiny", SMALL | values | losses | {"batch": 2}))
+    more = [f"--set={name}={json.dumps(value)}" for name, value in (values | losses).items()]
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    run = [str(program), *options(store, tmp_path / "two", *more, "--device", "cpu")]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *run]
     subprocess.run(launcher, check=True, capture_output=True, timeout=200, env=os.environ | {"OMP_NUM_THREADS": "1"})
     one, two = (load_file(tmp_path / name / "last.safetensors") for name in ("one", "two"))
     # The same four samples a step; means of means differ from means where a sample has fewer known pixels.
@@ -256,38 +298,28 @@ def test_states_that_are_none(tmp_path, store):
 
 def test_a_full_disk_leaves_the_previous_state(tmp_path):
     """A limit on the size of files stands in for the disk: it fails at the same call, in the middle of the file."""
-    program = f"""
-import resource, signal, sys, torch
-from pathlib import Path
-from srgan.errors import NotSaved
-from srgan.settings import load_settings
-from srgan.state import Material, TrainState
-settings = load_settings("tiny", {SMALL!r})
-state, last = TrainState(settings, torch.device("cpu")), Path(sys.argv[1])
-state.save(last)
-before = last.read_bytes()
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-state.step = 7
-try:
+    state, last = TrainState(SETTINGS, CPU), tmp_path / "last.safetensors"
     state.save(last)
-except NotSaved as error:
+    before = last.read_bytes()
+    state.step = 7
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert signal.getsignal(signal.SIGXFSZ) is signal.SIG_IGN
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(NotSaved) as caught:
+            state.save(last)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "could not be written (File too large); the previous state is as it was" in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert last.read_bytes() == before
-    assert [file.name for file in last.parent.iterdir()] == [last.name]
-    sys.exit(str(error))
-"""
-    ended = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "last.safetensors")], capture_output=True, text=True, timeout=60
-    )
-    assert ended.returncode == 1
-    assert "could not be written (File too large); the previous state is as it was" in ended.stderr
-    assert ended.stderr.count("\n") == 1
-    assert TrainState.load(tmp_path / "last.safetensors", SETTINGS, CPU).step == 0
+    assert [file.name for file in tmp_path.iterdir()] == [last.name]
+    assert TrainState.load(last, SETTINGS, CPU).step == 0
     assert issubclass(NotSaved, ModelError)
 
 
 def test_it_learns_one_chip(store):
-    stepping = stepper(load_settings("tiny", {"crop": 64, "warmup": 1, "rate": 2e-3, "gan_start": 1, "gan_ramp": 0}))
+    stepping = stepper(changed(rate=2e-3, gan_start=1, gan_ramp=0))
     batch = SampleMaker(store.split("train")[:1], SETTINGS, 0).batch(3, 1, 0)
     losses = []
     for _ in range(12):
@@ -456,7 +488,7 @@ def test_weights_that_leave_the_finite_end_the_run_before_they_are_saved(tmp_pat
 
     monkeypatch.setattr(Stepper, "update", spoil)
     with pytest.raises(NotFinite, match="step 2: what the network makes is not finite"):
-        train(store, tmp_path, SETTINGS)
+        train(store, tmp_path, changed(epoch_steps=2))
     assert state_step(tmp_path / "last.safetensors") == 0
     assert not (tmp_path / "best.safetensors").exists()
 
@@ -478,7 +510,7 @@ def test_a_device_without_enough_memory(tmp_path, store, monkeypatch):
 
 def test_what_a_begun_run_logged_is_not_there_twice(tmp_path, store):
     (tmp_path / "log.jsonl").write_text('{"step": 0, "validation/rmse": 1.0}\n{"step": 7}\n')
-    train(store, tmp_path, changed(epochs=1))
+    train(store, tmp_path, changed(epochs=1, epoch_steps=2))
     steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert steps.count(0) == 1
     assert 7 not in steps
