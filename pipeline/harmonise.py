@@ -133,8 +133,9 @@ def fit_band(other: NDArray[np.floating], scene: NDArray[np.floating]) -> Fit:
     gain, offset = _line_of_medians(x, y)
     for _ in range(_ROUNDS):
         residual = y - (gain * x + offset)
-        spread = 1.4826 * float(np.median(np.abs(residual - np.median(residual))))
-        near = np.abs(residual - np.median(residual)) <= max(_NEAR * spread, 1e-9)
+        distance = np.abs(residual - np.median(residual))
+        spread = 1.4826 * float(np.median(distance))
+        near = distance <= max(_NEAR * spread, 1e-9)
         x_near, y_near = x[near], y[near]
         x_spread, y_spread = float(x_near.std()), float(y_near.std())
         if min(x_spread, y_spread) < 1e-9:
