@@ -9,11 +9,12 @@ cached here. Needs `flows.embedded.prepare_environment` beforehand where no serv
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow, get_run_logger, tags
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
+from prefect.utilities.annotations import quote
 
 from catalogs.errors import CatalogError, SourceUnavailable
 from flows.artifacts import publish_page, publish_run, publish_scene
@@ -173,6 +174,7 @@ def decloud_all(request: AreaRequest | SceneRequest) -> RunSummary:
 def _in_task(work: SceneWork, progress: Progress) -> SceneSummary:  # noqa: ARG001 - the task has a logger of its own
     try:
         with tags(*scene_tags(work.item)):
-            return scene_task(work.name, work)
+            # As it is: Prefect would look into every date of the catalogue for the results of other tasks.
+            return scene_task(work.name, cast("SceneWork", quote(work)))
     except SceneNotDone as error:
         return error.scene

@@ -6,17 +6,22 @@ answer is not waited for again for a while: else each of a hundred scenes would 
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.context import SyncClientContext
+from prefect.context import SettingsContext, SyncClientContext, get_settings_context
 from prefect.settings import (
+    PREFECT_API_SSL_CERT_FILE,
+    PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
     PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED,
-    temporary_settings,
+    Settings,
 )
 
 TIMEOUT = 5.0
@@ -24,21 +29,45 @@ TIMEOUT = 5.0
 PAUSE = 60.0
 """Seconds for which one that did not answer is asked for nothing that somebody would wait for."""
 
+# The client of the run has looked at the server's version.
+_PATIENCE: dict[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False}
+
 _silent_until: float | None = None
+_impatient: tuple[Settings, Settings] | None = None
 
 
 @contextmanager
 def asked_once() -> Iterator[SyncPrefectClient]:
     """Within it Prefect's functions, of this thread, ask the server once; the client with which they do."""
-    # The client of the run has looked at the server's version.
-    patience = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False}
+    around = get_settings_context()
     with (
-        temporary_settings(patience),
-        get_client({"timeout": TIMEOUT}, sync_client=True) as client,
+        SettingsContext(profile=around.profile, settings=_with_little_patience(around.settings)),
+        get_client({"timeout": TIMEOUT} | _trust(), sync_client=True) as client,
         # Not by its constructor: that takes the client of the run.
         SyncClientContext.model_construct(client=client),
     ):
         yield client
+
+
+def _with_little_patience(settings: Settings) -> Settings:
+    """`settings` that ask once. Kept, as Prefect reads all sources of its settings for each copy, which takes longer than what is asked."""
+    global _impatient
+    kept = _impatient
+    if kept is None or kept[0] is not settings:
+        kept = _impatient = settings, settings.copy_with_update(updates=_PATIENCE)
+    return kept[1]
+
+
+def _trust() -> dict[str, Any]:
+    """Whom a client trusts; reading the certificates takes longer than all that it is asked for."""
+    if PREFECT_API_TLS_INSECURE_SKIP_VERIFY.value():
+        return {}
+    return {"verify": _certificates(PREFECT_API_SSL_CERT_FILE.value())}
+
+
+@lru_cache(maxsize=1)
+def _certificates(file: str | None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=file) if file else httpx.create_ssl_context()
 
 
 def silent() -> bool:
