@@ -22,13 +22,19 @@ def missing_files(item: SceneItem, settings: DecloudSettings) -> list[str]:
     ]
 
 
-def remote_files(item: SceneItem, settings: DecloudSettings) -> list[str]:
-    """One line for the bands of a local item whose files are on a server."""
-    names = [name for name, reason in item.left_out.items() if reason == REMOTE and _wanted(name, settings)]
-    if not names:
-        return []
-    some = f"{len(names)} bands whose files are" if len(names) > 1 else "a band whose file is"
-    return [f"{item.id}: not restored: {some} remote ({' '.join(names)})"]
+def remote_files(items: Sequence[SceneItem], settings: DecloudSettings) -> list[str]:
+    """The bands of local items whose files are on a server: one line for all items that lack the same ones."""
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for item in items:
+        names = tuple(name for name, reason in item.left_out.items() if reason == REMOTE and _wanted(name, settings))
+        if names:
+            lacking.setdefault(names, []).append(item.id)
+    lines = []
+    for names, ids in lacking.items():
+        scenes = ids[0] + (f" and {len(ids) - 1} more" if len(ids) > 1 else "")
+        some = f"{len(names)} bands whose files are" if len(names) > 1 else "a band whose file is"
+        lines.append(f"{scenes}: not restored: {some} remote ({' '.join(names)})")
+    return lines
 
 
 def date_unknown(item: SceneItem) -> list[str]:

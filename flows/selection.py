@@ -81,15 +81,15 @@ def _only(request: AreaRequest | SceneRequest, found: Selection) -> Selection:
 def _with_remarks(found: Selection, request: AreaRequest | SceneRequest) -> Selection:
     """The same with what there is to say of its scenes."""
     settings = request.settings
-    problems, warnings, remarks = [*found.problems], [], []
+    problems, warnings = [*found.problems], list[str]()
     for item in found.items:
         problems += missing_files(item, settings)
-        remarks += remote_files(item, settings)
         warnings += date_unknown(item)
         if isinstance(request, SceneRequest):
             # Whoever names several scenes means them to help each other; a catalogue just holds what it holds.
             warnings += unused_sources(item, found.others, found.candidates(item, settings), settings)
-    return replace(found, problems=tuple(problems), warnings=tuple(warnings), remarks=tuple(remarks))
+    remarks = tuple(remote_files(found.items, settings))
+    return replace(found, problems=tuple(problems), warnings=tuple(warnings), remarks=remarks)
 
 
 def _from_sources(request: SceneRequest) -> Selection:

@@ -84,8 +84,27 @@ def test_only_what_is_wanted_is_missed() -> None:
     item = SceneItem("s", datetime(2023, 8, 10, tzinfo=UTC), {"B02": band}, left_out=reasons, origin="/data/s.json")
     assert [line.split(": ")[1] for line in missing_files(item, DecloudSettings())] == ["band B03", "band SCL"]
     assert missing_files(item, DecloudSettings(mask="csmask", bands=("B02",))) == []
-    assert remote_files(item, DecloudSettings()) == ["s: not restored: a band whose file is remote (B04)"]
-    assert remote_files(item, DecloudSettings(bands=("B02",))) == []
+    assert remote_files([item], DecloudSettings()) == ["s: not restored: a band whose file is remote (B04)"]
+    assert remote_files([item], DecloudSettings(bands=("B02",))) == []
+
+
+def test_scenes_that_lack_the_same_bands_share_a_line() -> None:
+    band, when = BandAsset("B02", "B02", "/data/B02.tif"), datetime(2023, 8, 10, tzinfo=UTC)
+
+    def scene(name: str, *remote: str) -> SceneItem:
+        return SceneItem(name, when, {"B02": band}, left_out=dict.fromkeys(remote, "remote asset of a local item"))
+
+    items = [
+        scene("a", "B03", "B04"),
+        scene("b", "B03"),
+        scene("c", "B03", "B04"),
+        scene("d"),
+        scene("e", "B03", "B04"),
+    ]
+    assert remote_files(items, DecloudSettings()) == [
+        "a and 2 more: not restored: 2 bands whose files are remote (B03 B04)",
+        "b: not restored: a band whose file is remote (B03)",
+    ]
 
 
 def undated(scene: MadeScene) -> list[str]:
