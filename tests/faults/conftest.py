@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,11 @@ def nursery(tiny: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made.learn("status", folder / "out", "--json", output=folder / "out")
     more = ("--format", "zarr", "--cube", folder / "cube.zarr")
     made.learn(*words(tiny, folder / "b", *more, command="backfill"), output=folder / "b")
+    # On files of its own: nothing that is remembered of them can help a run that meets a fault.
+    shutil.copytree(tiny.catalogue.parent, folder / "other")
+    other = replace(tiny, catalogue=folder / "other" / tiny.catalogue.name)
+    made.rehearse(*words(other, folder / "rehearsed", "--references", "1"))
+    made.rehearse("status", folder / "rehearsed", "--json")
     yield made
     made.close()
 

@@ -130,6 +130,10 @@ class Nursery:
         assert ended.status == 0, ended.err
         assert self.ask({"modules": names.read_text().split()}) == "1"
 
+    def rehearse(self, *words: object) -> None:
+        """Run a command line before all others, in the process that forks them. What is forked must have one thread only."""
+        assert self.ask({"rehearsed": list(map(str, words))}) == "0 1"
+
     def begin(self, *words: object, output: Path, **more: Any) -> Begun:
         """Start a command line; `more` are fields of `Order`."""
         self._number += 1

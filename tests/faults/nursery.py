@@ -1,4 +1,4 @@
-"""A process that has everything imported, and forks one child for each command line that is to meet a fault.
+"""A process that has everything imported and rehearsed, and forks one child for each command line that is to meet a fault.
 
 Reads one JSON document a line, see `forked.Order`, and answers with the child's process id. The child runs the real command line,
 `flows.cli.main`, and is killed by a real SIGKILL: by itself right before its `stop`-th event on a file of the output, wherever
@@ -8,6 +8,7 @@ its other threads and GDAL's happen to be then, or by its parent after so many s
 from __future__ import annotations
 
 import builtins
+import gc
 import importlib
 import io
 import itertools
@@ -145,6 +146,23 @@ def warm(order: dict[str, Any]) -> None:
             continue
 
 
+def rehearse(order: dict[str, Any]) -> int:
+    """Run a command line in this process, silently: what its libraries set up once need not be set up in each child. Returns its status."""
+    saved, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    try:
+        status = flows.cli.main(order["rehearsed"])
+        sys.stdout.flush()
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(nothing)
+    # A collection would touch, and so copy, every page that a child shares with this process.
+    gc.collect()
+    gc.freeze()
+    return status
+
+
 def main() -> None:
     # Here, as whoever collects doctests imports this too. A scene that takes less than a second has one block otherwise, and nothing half done.
     pipeline.budget._EDGES = (60,)
@@ -157,6 +175,9 @@ def main() -> None:
         if "modules" in order:
             warm(order)
             print(len(os.listdir("/proc/self/task")), flush=True)  # noqa: PTH208
+            continue
+        if "rehearsed" in order:
+            print(rehearse(order), len(os.listdir("/proc/self/task")), flush=True)  # noqa: PTH208
             continue
         read, write = os.pipe()
         if os.fork() == 0:
