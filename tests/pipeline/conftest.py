@@ -78,6 +78,8 @@ def s3_environment(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)
+    # As many tries as a user's run has, in less time.
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.02)
     return s3_endpoint
 
 
