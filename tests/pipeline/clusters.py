@@ -43,9 +43,9 @@ def alive(pid: int) -> bool:
 
 
 def small_checkpoint(folder: Path) -> Path:
-    """A tiny network with shaken weights: every output pixel depends on what is around it."""
+    """The smallest network, with shaken weights: every output pixel depends on what is around it."""
     torch.manual_seed(11)
-    generator = Generator(ModelSpec.tiny())
+    generator = Generator(ModelSpec(name="shaken", widths=(8, 8, 12, 12), depths=(1, 1, 1, 1)))
     with torch.no_grad():
         for parameter in generator.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
@@ -80,6 +80,10 @@ class Processes:
     scheduler: subprocess.Popen[bytes]
     address: str
     workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def living(self) -> int:
+        """Workers that are there; none where the scheduler is gone."""
+        return sum(worker.poll() is None for worker in self.workers.values()) if self.scheduler.poll() is None else 0
 
     def add_worker(self, name: str, *options: str, **environment: str) -> None:
         """Start a worker of one thread, without a nanny, in a folder of its own."""

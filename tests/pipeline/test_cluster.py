@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -27,7 +28,7 @@ from pipeline.engine import decloud_scene
 from pipeline.errors import ClusterFailed, InvalidSettings
 from pipeline.inference import TileInput
 from pipeline.product import Product
-from pipeline.runner import several_scenes, run_scenes
+from pipeline.runner import run_scenes, several_scenes
 from pipeline.settings import Resources
 
 from .clusters import PATIENCE, alive, mirrored, processes, small_checkpoint, waited
@@ -65,13 +66,26 @@ def alone(items, settings, tmp_path_factory) -> Product:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """A scheduler and two workers, the second of which says that it has a GPU."""
-    with processes(tmp_path_factory.mktemp("cluster"), workers=1) as started:
-        started.add_worker("gpu", "--resources", "GPU=1")
-        with connected(Resources(dask=started.address)) as session:
-            waited(lambda: len(session.cluster().workers()) == 2, "two workers")
-        yield started
+def pairs(tmp_path_factory):
+    """Gives a scheduler and two workers, the second of which says that it has a GPU; new ones where fewer than wanted are left."""
+    with contextlib.ExitStack() as stack:
+        begun = []
+
+        def living(least=2):
+            if not begun or begun[-1].living() < least:
+                started = stack.enter_context(processes(tmp_path_factory.mktemp("cluster"), workers=1))
+                started.add_worker("gpu", "--resources", "GPU=1")
+                with connected(Resources(dask=started.address)) as session:
+                    waited(lambda: len(session.cluster().workers()) == 2, "two workers")
+                begun.append(started)
+            return begun[-1]
+
+        yield living
+
+
+@pytest.fixture
+def pair(pairs):
+    return pairs()
 
 
 def decloud(items, output, settings, dask="", progress=lambda *_: None, **resources) -> Product:
@@ -107,7 +121,7 @@ def child_processes() -> set[int]:
     return {child.pid for child in children if not any("resource_tracker" in word for word in child.cmdline())}
 
 
-def test_two_processes_give_the_products_of_one(items, settings, alone, tmp_path):
+def test_two_processes_give_the_products_of_one_and_a_killed_one_costs_its_parts_only(items, settings, alone, tmp_path):
     before = child_processes()
     told = []
     resources = Resources(block=BLOCK, dask="local:2", device="cpu")
@@ -123,8 +137,14 @@ def test_two_processes_give_the_products_of_one(items, settings, alone, tmp_path
             threads = client.run(lambda: (os.environ["OMP_NUM_THREADS"], sys.modules["torch"].get_num_threads()))
             assert list(threads.values()) == [("1", 1)] * 2
             assert session.cluster().threads("cpu") == 2
+            pids = client.run(os.getpid)
+        listener, killed = at_tile(2, lambda: os.kill(next(iter(pids.values())), signal.SIGKILL))
+        third = decloud(items, tmp_path / "killed", settings, "local:2", listener)
+        workers |= child_processes() - before
     assert same(first, alone)
     assert first.provenance["restored"] > 0
+    assert killed.is_set()
+    assert same(third, alone)
     assert len(told) == 1
     assert told[0].startswith("dashboard of --dask local:2: http://127.0.0.1:")
     waited(lambda: not any(alive(pid) for pid in workers), "the end of the processes")
@@ -246,26 +266,6 @@ def test_what_is_on_its_way_is_bounded(pair):
             assert not restorer._flying, "a block that is given up calls its parts back"
 
 
-@pytest.mark.parametrize("kind", ["local:2", "workers"])
-def test_a_killed_worker_costs_its_parts_only(items, settings, alone, tmp_path, kind):
-    if kind == "workers":
-        with (
-            processes(tmp_path / "cluster", workers=2) as started,
-            connected(Resources(dask=started.address, device="cpu")) as session,
-        ):
-            waited(lambda: len(session.cluster().workers()) == 2, "two workers")
-            told, killed = at_tile(2, lambda: started.kill("w0"))
-            product = decloud(items, tmp_path / "out", settings, started.address, told)
-            assert len(session.cluster().workers()) == 1
-    else:
-        with connected(Resources(dask=kind, device="cpu")) as session:
-            pids = session.cluster().client.run(os.getpid)
-            told, killed = at_tile(2, lambda: os.kill(next(iter(pids.values())), signal.SIGKILL))
-            product = decloud(items, tmp_path / "out", settings, kind, told)
-    assert killed.is_set()
-    assert same(product, alone)
-
-
 def test_tiles_that_kill_their_workers_are_given_up(items, settings, alone, tmp_path):
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
@@ -279,19 +279,6 @@ def test_tiles_that_kill_their_workers_are_given_up(items, settings, alone, tmp_
     assert "\n" not in str(caught.value)
     assert list(tmp_path.glob(".staging/*/blocks/*.npz")) or list(tmp_path.glob(".staging/*/tiles/*.npz"))
     assert same(decloud(items, tmp_path, settings), alone)
-
-
-def test_a_scheduler_that_dies_fails_the_scenes_and_keeps_what_is_done(items, settings, alone, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster_module, "TIMEOUT", 3.0)
-    with processes(tmp_path / "cluster", workers=1) as started:
-        resources = Resources(block=BLOCK, dask=started.address, device="cpu")
-        told, _ = at_tile(10, lambda: started.kill("scheduler"))
-        report = run_scenes(items, tmp_path / "out", settings, candidates=items, resources=resources, progress=told)
-    assert [outcome.state for outcome in report.outcomes] == ["failed", "failed"], report.outcomes[0].reason
-    assert "the scheduler is gone; finished blocks are kept" in report.outcomes[0].reason
-    assert "no scheduler answers within 3 s" in report.outcomes[1].reason
-    assert list((tmp_path / "out").glob(".staging/*/*/*.npz"))
-    assert same(decloud(items, tmp_path / "out", settings), alone)
 
 
 def test_a_scheduler_that_is_not_there_is_told_quickly(monkeypatch):
@@ -339,6 +326,30 @@ def test_workers_that_would_compute_other_bits_are_refused(pair, tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_a_killed_worker_costs_its_parts_only(items, settings, alone, pair, tmp_path):
+    with connected(Resources(dask=pair.address, device="cpu")) as session:
+        told, killed = at_tile(2, lambda: pair.kill("w0"))
+        product = decloud(items, tmp_path / "out", settings, pair.address, told)
+        assert len(session.cluster().workers()) == 1
+    assert killed.is_set()
+    assert same(product, alone)
+
+
+def test_a_scheduler_that_dies_fails_the_scenes_and_keeps_what_is_done(
+    items, settings, alone, pairs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cluster_module, "TIMEOUT", 3.0)
+    started = pairs(least=1)
+    resources = Resources(block=BLOCK, dask=started.address, device="cpu")
+    told, _ = at_tile(10, lambda: started.kill("scheduler"))
+    report = run_scenes(items, tmp_path / "out", settings, candidates=items, resources=resources, progress=told)
+    assert [outcome.state for outcome in report.outcomes] == ["failed", "failed"], report.outcomes[0].reason
+    assert "the scheduler is gone; finished blocks are kept" in report.outcomes[0].reason
+    assert "no scheduler answers within 3 s" in report.outcomes[1].reason
+    assert list((tmp_path / "out").glob(".staging/*/*/*.npz"))
+    assert same(decloud(items, tmp_path / "out", settings), alone)
+
+
 STOPPED = """
 import signal, sys, time
 from pathlib import Path
@@ -361,23 +372,32 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, remembered)
     root, settings = Path(sys.argv[1]), DecloudSettings.model_validate_json(sys.argv[2])
     item = scene(root / "scene", 240)
-    resources = Resources(block=60, dask="local:2", device="cpu")
+    resources = Resources(block=60, dask=sys.argv[3], device="cpu")
     with several_scenes(resources):
         decloud_scene(item, root / "out", settings, resources=resources, progress=interrupts.checked(slow))
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_client_leaves_no_process_and_a_resumable_state(settings, tmp_path, how):
+@pytest.fixture(scope="module")
+def straight(settings, tmp_path_factory) -> Product:
+    """The scene of a client that is stopped, without a stop; in this process, without a reference."""
+    folder = tmp_path_factory.mktemp("straight")
     settings = settings.model_copy(update={"references": 0})
-    command = [sys.executable, "-c", STOPPED, str(tmp_path), settings.model_dump_json()]
+    item = scene(folder / "scene", SIZE)
+    return decloud_scene(item, folder / "out", settings, resources=Resources(block=BLOCK))
+
+
+@pytest.mark.parametrize(("how", "count"), [(signal.SIGINT, 2), (signal.SIGKILL, 1)])
+def test_a_stopped_client_leaves_no_process_and_a_resumable_state(settings, straight, tmp_path, how, count):
+    settings = settings.model_copy(update={"references": 0})
+    command = [sys.executable, "-c", STOPPED, str(tmp_path), settings.model_dump_json(), f"local:{count}"]
     root = Path(__file__).resolve().parents[2]
     staging = tmp_path / "out" / ".staging"
     with subprocess.Popen(command, cwd=root, start_new_session=True, stderr=subprocess.PIPE) as process:
         waited(lambda: process.poll() is not None or list(staging.glob("*/blocks/*.npz")), "a staged block")
         assert process.poll() is None, process.stderr.read()
         workers = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
-        assert len(workers) >= 2
+        assert len(workers) >= count
         # Ctrl-C on a terminal reaches the whole process group; a kill the client alone.
         (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
         _, said = process.communicate(timeout=PATIENCE)
@@ -390,7 +410,6 @@ def test_a_stopped_client_leaves_no_process_and_a_resumable_state(settings, tmp_
     assert 1 <= len(staged) < 16
     item = scene(tmp_path / "scene", SIZE)
     resumed = decloud_scene(item, tmp_path / "out", settings, resources=Resources(block=BLOCK))
-    straight = decloud_scene(item, tmp_path / "fresh", settings, resources=Resources(block=BLOCK))
     assert pixels_of(resumed.folder) == pixels_of(straight.folder)
 
 
