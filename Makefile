@@ -3,7 +3,7 @@
 #   make test    lint, types, import rules, doctests and tests
 #   make server  a Prefect server and its workers on this machine, until ctrl-C
 #   make deploy  work pools, deployments and automations onto a Prefect server: needs DECLOUD_HOME
-#   make integration  the same with real servers, workers and kill -9, for some minutes
+#   make integration  the same with real servers, workers and kill -9, for some minutes, and a training on real data
 #   make faults  kill -9 two hundred times, full disks, clocks that jump and the rest of docs/reliability.md: half an hour
 #   make bench   decloud side by side with what users would otherwise write: see docs/benchmarks.md
 # Another interpreter: make PYTHON=python3.12 test. More arguments for pytest: make test PYTEST="-k tiling".
@@ -68,9 +68,9 @@ lint: dev
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST)
 
-# Servers, workers and a database of their own; one at a time, as they measure time.
+# Servers, workers and a database of their own, and a whole training; one at a time, as they measure time.
 integration: dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration tests/integration $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration tests/integration tests/flows/test_train_real.py $(PYTEST)
 
 # Another list of moments: make faults FAULT_SEED=9. Fewer: make faults FAULT_KILLS=60, which is what `make test` does.
 # Then Prefect's workers with the flows that they run, on servers of their own.

@@ -22,6 +22,7 @@ import pytest
 from flows.cli import main
 from pipeline.simulation.simulate import Simulated, SimulatedDate, simulate_area
 from pipeline.simulation.weather import Weather
+from tests.flows.serving import serving, using, write_database
 from tests.pipeline.made import write_raster
 
 # Prefect reads its environment when it is first imported, which collecting doctests does: nothing of the tests may end
@@ -37,20 +38,19 @@ os.environ |= {
 }
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The URL of an embedded Prefect server of the module's own, without heartbeats."""
-    # Prefect's console handler keeps the stream that it finds first: not one of a single test.
-    from prefect.logging.configuration import setup_logging
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server for all modules of this process: to start one takes as long as many flow runs."""
+    database = write_database(tmp_path_factory, tmp_path_factory.mktemp("server") / "prefect.db")
+    with serving(database) as url:
+        yield url
 
-    with (
-        prefect_test_harness(server_startup_timeout=300),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
-        setup_logging()
-        yield str(PREFECT_API_URL.value())
+
+@pytest.fixture(scope="module")
+def server(shared_server: str) -> Iterator[str]:
+    """The URL of the server that this module's flows and clients ask. Leave no deployments and no planned runs there."""
+    with using(shared_server):
+        yield shared_server
 
 
 @pytest.fixture(autouse=True)

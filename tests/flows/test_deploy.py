@@ -22,8 +22,17 @@ from flows.deployments import FILE, ROOT, read_deployments
 from flows.serving import _make_pools
 from pipeline.errors import InvalidSettings
 from tests.flows.served import SERVED
+from tests.flows.serving import serving, using, write_database
 
 pytestmark = SERVED
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server of this module's own, at first empty: what is deployed here would be in others' way."""
+    database = write_database(tmp_path_factory, tmp_path_factory.mktemp("server") / "prefect.db")
+    with serving(database) as url, using(url):
+        yield url
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -118,6 +127,23 @@ def test_every_form_has_help_and_refuses_nonsense() -> None:
                 with pytest.raises(PrefectHTTPStatusError) as caught:
                     client.create_flow_run_from_deployment(one.id, parameters=parameters)
                 assert caught.value.response.status_code == 422 or caught.value.response.status_code == 409
+
+
+@pytest.mark.usefixtures("told")
+def test_the_form_of_a_training_holds_its_settings_and_names_what_is_wrong() -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    train = on_server()["train"]
+    forms = train.parameter_openapi_schema["definitions"]
+    assert forms["TrainRequest"]["properties"]["preset"]["enum"] == ["tiny", "small", "base", "seed"]
+    assert "rate" in forms["TrainSettingsOverrides"]["properties"]
+    with get_client(sync_client=True) as client:
+        for values, said in (({"rat": 1}, "'rat' was unexpected"), ({"rate": -1}, "settings.rate")):
+            parameters = {"request": {"pairs": ["pairs.parquet"], "output": "out", "settings": values}}
+            with pytest.raises(PrefectHTTPStatusError) as caught:
+                client.create_flow_run_from_deployment(train.id, parameters=parameters)
+            assert said in caught.value.response.text
 
 
 def _helped(form: dict[str, Any], schema: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The flow `train` and its deployment, on a real embedded server."""
+"""The flow `train`, on a real embedded server; its deployment is looked at in test_deploy.py."""
 
 from __future__ import annotations
 
@@ -281,38 +281,3 @@ def test_a_slip_in_the_flows_parameters_names_the_nearest_setting(pairs: Path, t
     with pytest.raises(ParameterTypeError, match=r"rat is no setting: did you mean rate\?"):
         train_flow(given)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
-
-
-def test_the_deployments_are_there_after_deploying_and_have_a_form(server: str, pairs: Path) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.exceptions import PrefectHTTPStatusError
-
-    with get_client(sync_client=True) as client:
-        for pool in ("cpu", "gpu"):
-            client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
-        environment = {**os.environ, "PREFECT_API_URL": server, "DECLOUD_HOME": str(ROOT)}
-        deployed = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-            env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-        found = {deployment.name: deployment for deployment in client.read_deployments()}
-        assert {"scheduled", "train"} <= set(found)
-        train = found["train"]
-        assert (train.entrypoint, train.work_pool_name) == ("flows/train.py:train_flow", "gpu")
-        assert train.global_concurrency_limit is not None
-        assert train.global_concurrency_limit.limit == 1
-        assert train.concurrency_options is not None
-        assert train.concurrency_options.collision_strategy == "ENQUEUE"
-        assert train.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
-        assert found["scheduled"].work_pool_name == "gpu"
-
-        forms = train.parameter_openapi_schema["definitions"]
-        assert forms["TrainRequest"]["properties"]["preset"]["enum"] == ["tiny", "small", "base", "seed"]
-        assert "rate" in forms["TrainSettingsOverrides"]["properties"]
-        for values, said in (({"rat": 1}, "'rat' was unexpected"), ({"rate": -1}, "settings.rate")):
-            parameters = {"request": {"pairs": [str(pairs)], "output": "out", "settings": values}}
-            with pytest.raises(PrefectHTTPStatusError) as caught:
-                client.create_flow_run_from_deployment(train.id, parameters=parameters)
-            assert said in caught.value.response.text
