@@ -25,7 +25,7 @@ RECIPE = Recipe("made", "0" * 64, NAMES, "cuda:0")
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[TorchRestorer]]:
     """A worker's cache, empty, and all that it opens: the real restorer, on lanes of the CPU that can be lost as a GPU is."""
-    spec = ModelSpec.tiny()
+    spec = ModelSpec(name="made", widths=(8, 8, 12, 12), depths=(1, 1, 1, 1))
     made: list[TorchRestorer] = []
 
     def opening(_: Recipe) -> Restorer:

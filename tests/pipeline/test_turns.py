@@ -55,7 +55,7 @@ def test_a_block_that_has_all_gives_way_to_the_next_one():
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    spec = ModelSpec.tiny()
+    spec = ModelSpec(name="made", widths=(8, 8, 12, 12), depths=(1, 1, 1, 1))
     return Checkpoint("made", spec, Generator(spec).eval(), "0" * 64, {})
 
 
