@@ -38,16 +38,24 @@ from .test_storage_inputs import QUERY, Server, started  # noqa: F401 - a fixtur
 NAME = "S2A_33TWL_20230810_0_L2A"
 
 
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """A scene on this disk and its product; read only."""
+    folder = tmp_path_factory.mktemp("local")
+    item = scene(folder / NAME)
+    return item, decloud_scene(item, folder / "out", IDENTITY)
+
+
 def moved(item, start: str, query: str = ""):
     """The same scene with its files elsewhere."""
     bands = {n: replace(a, href=f"{start}/{Path(a.href).name}{query}") for n, a in item.bands.items()}
     return replace(item, bands=bands, scl=replace(item.scl, href=f"{start}/{Path(item.scl.href).name}{query}"))
 
 
-def test_a_run_to_a_bucket_makes_the_local_product(bucket, tmp_path, caplog):
+def test_a_run_to_a_bucket_makes_the_local_product(bucket, local, caplog):
     caplog.set_level(logging.DEBUG)
-    item, output = scene(tmp_path / NAME), output_path(f"{bucket.url}/products/2023")
-    local = decloud_scene(item, tmp_path / "out", IDENTITY)
+    item, local = local
+    output = output_path(f"{bucket.url}/products/2023")
     journal = Journal(output)
     first = run_scene(item, output, IDENTITY, journal=journal)
     assert (first.state, first.reason) == ("done", "")
@@ -124,13 +132,12 @@ def test_what_was_killed_before_its_link_is_linked_by_the_next_run(bucket, tmp_p
         assert "./S2_B/S2_B.json" in text
 
 
-def test_the_catalogue_in_a_bucket_is_searched_like_the_local_one(bucket, tmp_path):
-    item = scene(tmp_path / NAME)
-    local, output = tmp_path / "out", output_path(f"{bucket.url}/out")
-    decloud_scene(item, local, IDENTITY)
+def test_the_catalogue_in_a_bucket_is_searched_like_the_local_one(bucket, local, tmp_path):
+    item, product = local
+    output = output_path(f"{bucket.url}/out")
     decloud_scene(item, output, IDENTITY)
     for source in (f"{bucket.url}/out", f"{bucket.url}/out/catalog.json"):
-        (ours,), (theirs,) = search(Query(), str(local)), search(Query(), source)
+        (ours,), (theirs,) = search(Query(), str(product.folder.parent)), search(Query(), source)
         assert (ours.id, list(ours.bands), ours.datetime) == (theirs.id, list(theirs.bands), theirs.datetime)
         assert theirs.bands["B02"].href == f"{bucket.url}/out/{ours.id}/B02.tif"
     again = decloud_scene(theirs, tmp_path / "again", IDENTITY)
@@ -139,17 +146,17 @@ def test_the_catalogue_in_a_bucket_is_searched_like_the_local_one(bucket, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["s3", "http", "http that fails"])
-def test_remote_inputs_give_the_bytes_of_local_ones(bucket, tmp_path, started, monkeypatch, caplog, kind):  # noqa: F811
+def test_remote_inputs_give_the_bytes_of_local_ones(bucket, local, tmp_path, started, monkeypatch, caplog, kind):  # noqa: F811
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.02")
     server: Server = started
-    item = scene(tmp_path / NAME)
-    local = decloud_scene(item, tmp_path / "out", IDENTITY)
+    item, local = local
+    folder = Path(item.scl.href).parent
     if kind == "s3":
-        bucket.put_tree(tmp_path / NAME, "scene")
+        bucket.put_tree(folder, "scene")
         remote = moved(item, f"{bucket.url}/scene")
     else:
-        for path in (tmp_path / NAME).iterdir():
+        for path in folder.iterdir():
             (server.folder / path.name).write_bytes(path.read_bytes())
         remote = moved(item, server.url, QUERY)
     server.fault(**({"mode": "cut", "after": 5, "times": 4} if kind == "http that fails" else {}))
