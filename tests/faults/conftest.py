@@ -33,7 +33,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     """Three dates, the middle one cloudy; read only."""
     clear, cloudy = Weather(cumulus=0.004, cell=300, base=600), Weather(cumulus=0.3, cell=400, base=500)
     dates = (SimulatedDate(0, clear), SimulatedDate(5, cloudy), SimulatedDate(10, clear))
-    return simulate_area(tmp_path_factory.mktemp("tiny"), size=180, dates=dates)
+    return simulate_area(tmp_path_factory.mktemp("tiny"), size=120, dates=dates)
 
 
 def words(

@@ -132,7 +132,8 @@ class Nursery:
 
     def rehearse(self, *words: object) -> None:
         """Run a command line before all others, in the process that forks them. What is forked must have one thread only."""
-        assert self.ask({"rehearsed": list(map(str, words))}) == "0 1"
+        answer = self.ask({"rehearsed": list(map(str, words))})
+        assert answer == "0 1", f"{words}: status and threads: {answer}"
 
     def begin(self, *words: object, output: Path, **more: Any) -> Begun:
         """Start a command line; `more` are fields of `Order`."""

@@ -8,6 +8,7 @@ its other threads and GDAL's happen to be then, or by its parent after so many s
 from __future__ import annotations
 
 import builtins
+import functools
 import gc
 import importlib
 import io
@@ -20,6 +21,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import typer.main
 
 import catalogs.connection
 import flows.cli
@@ -174,6 +177,8 @@ def threads() -> int:
 def main() -> None:
     # Here, as whoever collects doctests imports this too. A scene that takes less than a second has one block otherwise, and nothing half done.
     pipeline.budget._EDGES = (60,)
+    # The parser of the command line is built from the same functions each time: once is enough.
+    typer.main.get_command = functools.cache(typer.main.get_command)
     # As many tries as a user's command has, in less time.
     catalogs.connection.PATIENCE = Patience(first_wait=0.02, silence=0.3, total=2.5, seed="faults")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
