@@ -136,7 +136,7 @@ def command(arguments: tuple[object, ...]) -> list[str]:
     return [sys.executable, "-m", "flows", *(str(argument) for argument in arguments)]
 
 
-def test_full_disk_fails_the_scene_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+def test_full_disk_fails_the_scene_and_leaves_nothing_half_written(tmp_path: Path, decloud: Decloud) -> None:
     # A limit on the size of a file is what a test may set everywhere; the kernel then refuses as on a full disk.
     scene = make_scene(tmp_path / "scene", size=240)
     output = tmp_path / "out"
@@ -153,16 +153,14 @@ def test_full_disk_fails_the_scene_and_leaves_nothing_half_written(tmp_path: Pat
     assert "Traceback" not in ended.stderr
     assert published_items(output) == []
     # With room again, the same command finishes the job, and the failed one can be asked for by its journal alone.
-    again = subprocess.run(
-        command(("status", output, "--retry-failed", "--quiet", "--json")), capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
+    again = decloud("status", output, "--retry-failed", "--quiet", "--json")
+    assert again.status == 0, again.err
     assert len(published_items(output)) == 1
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_a_run_that_is_stopped_ends_in_order_and_the_next_one_goes_on(
-    stop: signal.Signals, area: Simulated, tmp_path: Path
+    stop: signal.Signals, area: Simulated, tmp_path: Path, decloud: Decloud
 ) -> None:
     output = tmp_path / "out"
     arguments = command(tuple(part for part in area_run(area, output) if part != "--quiet"))
@@ -181,13 +179,14 @@ def test_a_run_that_is_stopped_ends_in_order_and_the_next_one_goes_on(
     assert "Traceback" not in err + "".join(seen)
     assert out == ""
 
-    told = subprocess.run(command(("status", output, "--json")), capture_output=True, text=True, check=False)
-    assert told.returncode == 1
-    states = {entry["scene"]: entry["state"] for entry in json.loads(told.stdout)["scenes"]}
+    told = decloud("status", output, "--json")
+    assert told.status == 1
+    states = {entry["scene"]: entry["state"] for entry in told.document["scenes"]}
     assert "interrupted" in states.values()
     assert set(states) == set(area.items)
-    ended = subprocess.run(command((*area_run(area, output), "--json")), capture_output=True, text=True, check=True)
-    assert {entry["state"] for entry in json.loads(ended.stdout)["scenes"]} <= {"done", "unchanged"}
+    ended = decloud(*area_run(area, output), "--json")
+    assert ended.status == 0
+    assert {entry["state"] for entry in ended.document["scenes"]} <= {"done", "unchanged"}
 
 
 def test_second_ctrl_c_leaves_at_once(area: Simulated, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from pipeline.errors import WriteFailed
 from srgan.checkpoint import load_checkpoint
 from tests.flows.conftest import Decloud
 from tests.flows.served import SERVED, last_run, task_runs
-from tests.flows.test_train import SETTINGS, STEPS, made_pairs, same_tensors
+from tests.flows.test_train import SETTINGS, STEPS, made_pairs, same_tensors, two_inputs
 from tests.pipeline.made_chips import bright_is_cloud
 
 pytestmark = SERVED
@@ -56,6 +56,7 @@ def quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.images.s2cloudless", bright_is_cloud)
         patch.setattr("srgan.trainer.measure_margin", lambda *_, **__: 64)
+        patch.setattr("srgan.parity.made_inputs", two_inputs)
         # This training is shown from its beginning, as a long one is.
         patch.setattr("flows.meter.AFTER", 0.0)
         yield
