@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,13 +66,7 @@ def made_run_product(
 ) -> Path:
     """Publish one product and return its folder. edit: changes the item on the disk afterwards, as a stranger would."""
     pixels = made_layers(day) if layers is None else layers
-    size = pixels["provenance"].shape[0]
-    ours = {"provenance": provenance_layer, "confidence": confidence_layer, "cloudmask": cloudmask_layer}
-    made = []
-    for name, array in pixels.items():
-        metres = 10.0 * size / array.shape[0]
-        grid = GeoBox(array.shape, Affine(metres, 0, ORIGIN[0], 0, -metres, ORIGIN[1]), "EPSG:32633")
-        made.append(ours[name](grid) if name in ours else Layer(name, BANDS[name].common_name, grid, "uint16", 0))
+    made = _layers(pixels)
     bands = {name: BandAsset(name, BANDS[name].common_name, f"/x/{name}.tif") for name in pixels if name in BANDS}
     when = FIRST + timedelta(days=day)
     stac = {
@@ -81,15 +79,11 @@ def made_run_product(
     key = hashlib.sha256(f"{scene} {version}".encode()).hexdigest()
     name = f"{scene}_{key[:10]}"
     build = output / ".staging" / name
-    sink = ZarrSink(build, name, made) if format_ == "zarr" else CogSink(build, made)
-    for layer in made:
-        sink.write(layer.name, 0, pixels[layer.name])
-    sink.close()
-    preview = Preview(pixels["provenance"].shape, nodata=0)
-    after = [pixels.get(name, pixels["B04"]) for name in RGB]
-    cloud = [np.where(pixels["cloudmask"] == 3, 9000, band).astype(np.uint16) for band in after]
-    preview.add(0, cloud, after)
-    preview.save(build)
+    if layers is None:
+        # Files of their own, with times of their own.
+        shutil.copytree(_written(day, name, format_), build, copy_function=shutil.copyfile)
+    else:
+        _write(build, name, format_, pixels)
     record = ProductRecord(
         id=name,
         source=SceneItem(
@@ -131,6 +125,40 @@ def made_run_product(
         edit(item)
         path.write_text(json.dumps(item))
     return folder
+
+
+def _layers(pixels: dict[str, Any]) -> list[Layer]:
+    size = pixels["provenance"].shape[0]
+    ours = {"provenance": provenance_layer, "confidence": confidence_layer, "cloudmask": cloudmask_layer}
+    made = []
+    for name, array in pixels.items():
+        metres = 10.0 * size / array.shape[0]
+        grid = GeoBox(array.shape, Affine(metres, 0, ORIGIN[0], 0, -metres, ORIGIN[1]), "EPSG:32633")
+        made.append(ours[name](grid) if name in ours else Layer(name, BANDS[name].common_name, grid, "uint16", 0))
+    return made
+
+
+def _write(build: Path, name: str, format_: str, pixels: dict[str, Any]) -> None:
+    """Rasters and pictures of a product, not yet published."""
+    made = _layers(pixels)
+    sink = ZarrSink(build, name, made) if format_ == "zarr" else CogSink(build, made)
+    for layer in made:
+        sink.write(layer.name, 0, pixels[layer.name])
+    sink.close()
+    preview = Preview(pixels["provenance"].shape, nodata=0)
+    after = [pixels.get(name, pixels["B04"]) for name in RGB]
+    cloud = [np.where(pixels["cloudmask"] == 3, 9000, band).astype(np.uint16) for band in after]
+    preview.add(0, cloud, after)
+    preview.save(build)
+
+
+@functools.cache
+def _written(day: int, name: str, format_: str) -> Path:
+    """What `_write` makes of `made_layers`, once a process: most tests ask for the same few products."""
+    folder = Path(tempfile.mkdtemp(prefix="made_run-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _write(folder / "build", name, format_, made_layers(day))
+    return folder / "build"
 
 
 def told(*lines: SceneLine, **more: Any) -> Callable[[Survey], RunNotes]:
