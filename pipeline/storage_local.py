@@ -20,7 +20,7 @@ from typing import Any
 
 from pipeline.catalogue import CATALOG, as_text, catalogue, linked, up_to_date
 from pipeline.checksums import MANIFEST, DigestCache, seal, verify
-from pipeline.durable import exchange, flush, flush_tree, turn
+from pipeline.durable import exchange, flush, flush_tree, remove_tree, turn
 from pipeline.errors import ReadFailed, WriteFailed
 from pipeline.parts import write_whole
 from pipeline.sink import write_failed
@@ -151,14 +151,20 @@ def complete_item(text: str | bytes, name: str) -> dict[str, Any] | None:
 def _swap(staged: Path, target: Path, item: Mapping[str, Any]) -> None:
     """Put `staged` and its item in the place of `target`; on any failure `target` is what it was."""
     aside = target.parent / _ASIDE / target.name
-    if _item_in(target) is not None:
+    whole = _item_in(target) is not None
+    # A publication that was cut short: the manifest is written before the folder gets its name.
+    if whole or (target / MANIFEST).is_file():
         if _exchanged(staged, target, item):
             return
-        aside.parent.mkdir(exist_ok=True)
-        target.rename(aside)
-    elif (target / MANIFEST).is_file():
-        # A publication that was cut short: the manifest is written before the folder gets its name.
-        shutil.rmtree(target)
+        if whole:
+            aside.parent.mkdir(exist_ok=True)
+            target.rename(aside)
+        else:
+            # Out of the way in one step: were its removal cut short as well, nothing would tell what the rest had been.
+            rest = staged.with_name(f"{staged.name}.cut-short")
+            remove_tree(rest)
+            target.rename(rest)
+            remove_tree(rest)
     elif target.exists():
         raise WriteFailed(f"{target}: is there already and is no product: move it away, or choose another --output")
     try:

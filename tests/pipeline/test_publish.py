@@ -269,6 +269,54 @@ def test_kill_9_at_any_moment_leaves_products_complete_or_absent(tmp_path):
     assert not (tmp_path / ".replaced").exists()
 
 
+KILLED_WHILE_REMOVING = """
+import os, shutil, signal, sys
+sys.path[:0] = sys.argv[4:]
+from pathlib import Path
+from pipeline import storage_local
+from tests.pipeline.test_publish import make_item, publish, stage
+def removed(folder, *_, **__):
+    files = [path for path in Path(folder).rglob("*") if path.is_file()]
+    for file in sorted(files, key=lambda file: (file.name != sys.argv[2], file))[:int(sys.argv[3])]:
+        file.unlink()
+    os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[3] != "0":
+    shutil.rmtree = removed
+else:
+    storage_local._write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+storage_local.exchange = lambda *_: False
+output = Path(sys.argv[1])
+publish(stage(output), output, make_item("S2_A"))
+"""
+
+
+@pytest.mark.parametrize("first", ["manifest.sha256", "chunk"])
+def test_a_publication_cut_short_is_replaced_though_its_removal_is_cut_short_too(tmp_path, first):
+    """Killed before the item was written; then while what was there is removed, some files of it being gone."""
+    root = Path(__file__).resolve().parents[2]
+    for files in (1, 3):
+        output = tmp_path / str(files)
+        for gone in (0, files):
+            command = [sys.executable, "-c", KILLED_WHILE_REMOVING, str(output), first, str(gone), str(root)]
+            assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+            assert is_published(output, "S2_A") is None
+        publish(stage(output), output, make_item("S2_A"))
+        assert is_published(output, "S2_A") is True
+        assert sha256sum(output / "S2_A")
+
+
+@pytest.mark.parametrize("exchanging", [True, False])
+def test_a_publication_cut_short_is_replaced(tmp_path, monkeypatch, exchanging):
+    if not exchanging:
+        monkeypatch.setattr(storage_local, "exchange", lambda *_: False)
+    target = publish(stage(tmp_path, "old"), tmp_path, make_item("S2_A"))
+    (target / "S2_A.json").unlink()
+    publish(stage(tmp_path, "new"), tmp_path, make_item("S2_A"))
+    assert is_published(tmp_path, "S2_A") is True
+    assert (target / "B02.tif").read_text() == "new"
+    assert not list((tmp_path / ".staging").iterdir())
+
+
 def test_concurrent_publications_all_arrive(tmp_path):
     def one(number: int) -> None:
         publish(stage(tmp_path, f"{number % 6}"), tmp_path, make_item(f"S2_{number % 6}"), overwrite=number > 8)
