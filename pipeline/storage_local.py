@@ -164,7 +164,8 @@ def _swap(staged: Path, target: Path, item: Mapping[str, Any]) -> None:
             rest = staged.with_name(f"{staged.name}.cut-short")
             remove_tree(rest)
             target.rename(rest)
-            remove_tree(rest)
+            # What cannot be removed now goes with the rest of the staging.
+            shutil.rmtree(rest, ignore_errors=True)
     elif target.exists():
         raise WriteFailed(f"{target}: is there already and is no product: move it away, or choose another --output")
     try:
